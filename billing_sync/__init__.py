@@ -1,0 +1,1 @@
+"""Pushes closed, rated periods to a payment provider, each cent once."""

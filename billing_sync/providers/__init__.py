@@ -1,0 +1,1 @@
+"""Adapters of payment providers behind one port."""

@@ -1,0 +1,1 @@
+"""Faust agents: read, call one pure function, write."""

@@ -1,0 +1,174 @@
+"""The records on our own topics: what each carries, in which unit, encoded as JSON.
+
+Quantities and amounts are decimal strings, never JSON numbers: a JSON number loses digits above
+2^53 in many readers. Versions are 128-bit integers as decimal strings. Times of events are epoch
+milliseconds, hours are epoch seconds of the first second of the hour, UTC.
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+EPOCH_SHIFT = 96
+OFFSET_SHIFT = 32
+
+
+def version(epoch: int, offset: int, catalog_revision: int = 0) -> int:
+    """Pack (epoch, offset, catalog revision) into the 128-bit version of an output.
+
+    A pure function of the input: a replay writes the same version, sinks keep the highest.
+    """
+    assert 0 <= epoch < 1 << 32
+    assert 0 <= offset < 1 << 64
+    assert 0 <= catalog_revision < 1 << 32
+    return epoch << EPOCH_SHIFT | offset << OFFSET_SHIFT | catalog_revision
+
+
+class HourlyTotal(msgspec.Struct, tag="total", tag_field="kind", frozen=True, omit_defaults=True):
+    """The absolute total of one customer, meter, set of dimensions and hour (`usage.hourly`)."""
+
+    customer: str
+    meter: str
+    hour: int
+    quantity: str
+    events: int
+    version: str
+    late: int = 0
+    dimensions: dict[str, str] = {}
+
+
+class Watermark(msgspec.Struct, tag="watermark", tag_field="kind", frozen=True):
+    """How far event time has come in one partition of `usage.events` (`usage.hourly`).
+
+    It stands behind every total that it covers, in the same partition. `time` is epoch ms.
+    """
+
+    partition: int
+    time: int
+    version: str
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """One tier's part of a charge: `units` × `unit_price` + `flat_fee` = `amount`, all exact.
+
+    `units` and `amount` are negative where a volume price takes back an earlier tier. `tier`
+    counts from 1.
+    """
+
+    tier: int
+    units: str
+    unit_price: str
+    flat_fee: str
+    amount: str
+
+
+class Charge(msgspec.Struct, tag="charge", tag_field="kind", frozen=True):
+    """The absolute charge of one price in one hour (`usage.charges`).
+
+    Sum of `slices[].amount` + `rounding` = `amount`; amounts have 6 decimals, unit prices up to 12.
+    `quantity_before` and `quantity_after` are cumulative in the billing period.
+    """
+
+    customer: str
+    period: str
+    price: str
+    meter: str
+    hour: int
+    currency: str
+    quantity: str
+    quantity_before: str
+    quantity_after: str
+    amount: str
+    rounding: str
+    card: str
+    card_version: str
+    events: int
+    slices: list[Slice]
+    version: str
+
+
+class RatingError(msgspec.Struct, tag="error", tag_field="kind", frozen=True):
+    """Usage that no price covers (`usage.charges`): a row that blocks the bill, never a zero."""
+
+    customer: str
+    period: str
+    meter: str
+    hour: int
+    quantity: str
+    reason: str
+    detail: str
+    version: str
+
+
+class PeriodClose(msgspec.Struct, tag="close", tag_field="kind", frozen=True):
+    """A closed billing period of one customer (`usage.charges`), behind its last charge.
+
+    `rows`, `amount` and `digest` describe the charges that must be seen before it is billed;
+    `errors` counts rating errors. `watermark` is the epoch ms that closed it.
+    """
+
+    customer: str
+    period: str
+    currency: str
+    rows: int
+    errors: int
+    amount: str
+    digest: str
+    watermark: int
+    version: str
+
+
+class DeadLetter(msgspec.Struct, tag="rejected", tag_field="kind", frozen=True):
+    """An event that was refused (`usage.rejected`), with its original bytes.
+
+    `index` is the place inside an envelope, -1 for a whole Kafka record. `payload` is encoded as
+    base64 by msgspec. `appended` is the broker's append time, epoch ms.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    index: int
+    reason: str
+    detail: str
+    customer: str
+    event_id: str
+    event_type: str
+    appended: int
+    payload: bytes
+    version: str
+
+
+class Progress(msgspec.Struct, tag="progress", tag_field="kind", frozen=True):
+    """What one fold has done with one partition so far (`pipeline.progress`).
+
+    read = accepted + duplicates + rejected, counted in events since the first offset. `at` is the
+    sender's wall clock (epoch ms): a quiet partition keeps reporting, a dead one does not.
+    """
+
+    fold: str
+    partition: int
+    epoch: int
+    offset: int
+    watermark: int
+    read: int
+    accepted: int
+    duplicates: int
+    rejected: int
+    late: int
+    catalog_revision: int
+    instance: str
+    at: int
+
+
+Record = HourlyTotal | Watermark | Charge | RatingError | PeriodClose | DeadLetter | Progress
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Record).decode
+
+
+def key(*parts: str | int) -> bytes:
+    """The key of a compacted record: a JSON array, so that no separator can collide."""
+    return msgspec.json.encode(parts)

@@ -1,0 +1,109 @@
+"""Settings: one frozen object, read from environment variables, every field documented."""
+
+import json
+import socket
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from metering.errors import UserError
+
+
+class Settings(BaseSettings):
+    """What a deployment can choose; names are `METERING_<FIELD>` unless the field says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="METERING_", frozen=True, populate_by_name=True)
+
+    home: Path = Field(
+        default=Path(".metering"),
+        description="Folder of the local parts and of the workers' state.",
+    )
+    kafka_brokers: str = Field(
+        default="",
+        validation_alias="KAFKA_BROKERS",
+        description="Kafka bootstrap servers, host:port separated by commas; empty: the local part.",
+    )
+    clickhouse_url: str = Field(
+        default="",
+        validation_alias="CLICKHOUSE_URL",
+        description="ClickHouse HTTP address, http://user:password@host:port; empty: the local part.",
+    )
+    database: str = Field(default="metering", description="ClickHouse database of the books.")
+    topic_prefix: str = Field(
+        default="", description="Put before every topic and consumer group name, e.g. `staging.`."
+    )
+    partitions: int = Field(
+        default=4, ge=1, description="Partitions of `usage.events` and of the topics that follow it."
+    )
+    replication_factor: int = Field(default=1, ge=1, description="Copies of each Kafka partition.")
+    epoch: int = Field(
+        default=1,
+        ge=1,
+        description="Raised when a topic is rebuilt or gets more partitions; part of each version.",
+    )
+    instance: str = Field(
+        default_factory=socket.gethostname,
+        description="Name of this worker: its state folder and its static membership in the group.",
+    )
+    checkpoint_seconds: float = Field(
+        default=1.0, gt=0, description="Seconds between two checkpoints of a fold."
+    )
+    tick_idle_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="An idle partition gets a tick record after this many seconds without input.",
+    )
+    close_grace_hours: int = Field(
+        default=24,
+        ge=0,
+        description="A billing period closes when the watermark is this many hours past its end.",
+    )
+    max_future_seconds: int = Field(
+        default=300,
+        ge=0,
+        description="An event further ahead of the broker's append time than this is rejected.",
+    )
+    sink_batch_rows: int = Field(
+        default=50_000, ge=1, description="A sink inserts when it holds this many rows."
+    )
+    sink_batch_seconds: float = Field(
+        default=1.0, gt=0, description="A sink inserts at least this often while it holds rows."
+    )
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    def brokers(self) -> str:
+        """Kafka bootstrap servers, from KAFKA_BROKERS or from the running local part."""
+        return self.kafka_brokers or self._local_part("kafka", "KAFKA_BROKERS")
+
+    def clickhouse(self) -> str:
+        """ClickHouse HTTP address, from CLICKHOUSE_URL or from the running local part."""
+        return self.clickhouse_url or self._local_part("clickhouse", "CLICKHOUSE_URL")
+
+    def topic(self, name: str) -> str:
+        """The full name of a topic or consumer group of this deployment."""
+        return self.topic_prefix + name
+
+    @property
+    def endpoints_file(self) -> Path:
+        """Where `metering local up` writes the addresses of the parts it started."""
+        return self.home / "local" / "endpoints.json"
+
+    def _local_part(self, part: str, variable: str) -> str:
+        try:
+            endpoints = json.loads(self.endpoints_file.read_text())
+        except FileNotFoundError:
+            endpoints = {}
+        if part not in endpoints:
+            raise UserError(
+                f"no {part} is known: {variable} is not set and no local part runs in {self.home}",
+                hint=f"run `metering local up`, or set {variable}",
+            )
+        return str(endpoints[part])
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process."""
+    return Settings()

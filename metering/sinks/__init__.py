@@ -1,0 +1,1 @@
+"""Writers and migrations for ClickHouse."""

@@ -1,0 +1,1 @@
+"""Deterministic folds and what makes them durable."""
