@@ -1,0 +1,31 @@
+"""Hours and billing periods of event time, UTC; a period is a calendar month, named `2026-11`."""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+
+HOUR_SECONDS = 3_600
+HOUR_MS = 3_600_000
+
+
+def hour_of(at: int) -> int:
+    """The first second of the hour that holds `at` (epoch ms)."""
+    return at // HOUR_MS * HOUR_SECONDS
+
+
+@lru_cache(maxsize=65_536)
+def period_of(hour: int) -> str:
+    """The billing period of an hour (epoch seconds)."""
+    return datetime.fromtimestamp(hour, UTC).strftime("%Y-%m")
+
+
+@lru_cache(maxsize=4_096)
+def period_end(period: str) -> int:
+    """The first millisecond behind a billing period (epoch ms)."""
+    year, month = map(int, period.split("-"))
+    following = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    return int(following.timestamp()) * 1_000
+
+
+def is_closed(period: str, watermark: int, grace_hours: int) -> bool:
+    """Whether a watermark (epoch ms) has passed the end of a period plus the grace."""
+    return watermark >= period_end(period) + grace_hours * HOUR_MS

@@ -1,0 +1,261 @@
+"""Usage events of one partition to hourly totals: refuse, deduplicate, add up.
+
+The concept: `read = accepted + duplicates + rejected`, at every offset. The invariant: the state is
+a function of the log prefix and the catalog revision, however the log was cut into batches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from metering.catalog.resolved import Catalog
+from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
+from metering.rating.money import format_quantity
+from metering.records import DeadLetter, HourlyTotal, Watermark, encode, key, version
+from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
+from metering.state.dedupe import SeenIds, fingerprint
+from metering.state.fold import Changes, Chunk, Entry, Output, Saved
+from metering.state.measure import MICRO, Dimensions, measure
+
+TotalKey = tuple[str, str, Dimensions, int]  # customer, meter, dimensions, hour
+
+
+@dataclass(frozen=True)
+class MeterRules:
+    """What a deployment chooses; equal on every worker, because a fold's result depends on it."""
+
+    partition: int
+    events_topic: str
+    hourly_topic: str
+    rejected_topic: str
+    epoch: int = 1
+    grace_hours: int = 24
+    max_future_ms: int = 300_000
+
+
+class Counters(msgspec.Struct):
+    """Events since the first offset; read = accepted + duplicates + rejected."""
+
+    read: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    late: int = 0
+
+
+class _Header(msgspec.Struct):
+    counters: Counters
+    watermark: int
+    newest_day: int
+    first_unsaved: int
+
+
+@dataclass(slots=True)
+class _Total:
+    quantity: int = 0
+    events: int = 0
+    late: int = 0
+
+
+@dataclass
+class MeterFold:
+    """The state of one partition of `usage.events`."""
+
+    rules: MeterRules
+    offset: int | None = None
+    watermark: int = 0
+    counters: Counters = field(default_factory=Counters)
+
+    def __post_init__(self) -> None:
+        self._totals: dict[TotalKey, _Total] = {}
+        self._seen = SeenIds()
+        self._periods: set[str] = set()  # billing periods that hold totals
+        self._changed: set[TotalKey] = set()
+        self._letters: list[Output] = []
+        self._first_unsaved = 0
+        self._revision = 0
+        self._announced = -1  # the watermark last put on usage.hourly
+        self._dirty = False
+
+    def fold(self, chunks: Sequence[Chunk], catalog: Catalog) -> None:
+        """Fold chunks that continue the position without a gap; see `Fold`."""
+        for chunk in chunks:
+            if self.offset is None:
+                self.offset = self._first_unsaved = chunk.first
+            assert chunk.first == self.offset, f"gap: at {self.offset}, chunk from {chunk.first}"
+            self._revision = catalog.revision
+            self._seen.advance(chunk.appended)
+            for item in decode_values(chunk.values):
+                self._fold_item(item, chunk, catalog)
+            self.offset = chunk.next
+            self._dirty = True
+
+    def adopt(self, catalog: Catalog) -> None:
+        """Totals do not depend on prices; a new revision counts from the next record on."""
+
+    def _fold_item(self, item: Item, chunk: Chunk, catalog: Catalog) -> None:
+        event = item.event
+        if isinstance(event, UsageEvent) and event.type == TICK_TYPE:
+            self._tick(event, chunk.appended)
+            return
+        self.counters.read += 1
+        refusal = event if isinstance(event, Refusal) else self._count(event, chunk, catalog)
+        if refusal is not None:
+            self.counters.rejected += 1
+            self._letters.append(self._dead_letter(item, refusal, chunk))
+
+    def _tick(self, event: UsageEvent, appended: int) -> None:
+        """Let time pass in a quiet partition: nothing older than `idle_ms` is on its way."""
+        idle = event.data.get("idle_ms", 0) if event.data else 0
+        if isinstance(idle, int) and idle >= 0:
+            self.watermark = max(self.watermark, appended - idle)
+
+    def _count(self, event: UsageEvent, chunk: Chunk, catalog: Catalog) -> Refusal | None:
+        measures = measure(event, catalog)
+        if isinstance(measures, Refusal):
+            return measures
+        if event.at > chunk.appended + self.rules.max_future_ms:
+            return _refuse(
+                event, "in_the_future", "`time` is ahead of the broker's clock; correct the clock."
+            )
+        identity = fingerprint(event.customer, event.source, event.id)
+        if identity in self._seen:
+            self.counters.duplicates += 1
+            return None
+        hour = hour_of(event.at)
+        if is_closed(period_of(hour), self.watermark, self.rules.grace_hours):
+            return _refuse(
+                event,
+                "period_closed",
+                f"Billing period {period_of(hour)} is closed; bill this usage as a correction.",
+            )
+        self._seen.add(identity, chunk.appended)
+        self._accept(event, hour, measures)
+        return None
+
+    def _accept(self, event: UsageEvent, hour: int, measures: Sequence[tuple[str, Dimensions, int]]) -> None:
+        late = (hour + HOUR_SECONDS) * 1_000 <= self.watermark
+        self.counters.accepted += 1
+        self.counters.late += late
+        self.watermark = max(self.watermark, event.at)
+        for meter, dimensions, quantity in measures:
+            total_key = (event.customer, meter, dimensions, hour)
+            total = self._totals.get(total_key)
+            if total is None:
+                total = self._totals[total_key] = _Total()
+                self._periods.add(period_of(hour))
+            total.quantity += quantity
+            total.events += 1
+            total.late += late
+            self._changed.add(total_key)
+
+    def _dead_letter(self, item: Item, refusal: Refusal, chunk: Chunk) -> Output:
+        offset = chunk.offsets[item.value]
+        letter = DeadLetter(
+            topic=self.rules.events_topic,
+            partition=self.rules.partition,
+            offset=offset,
+            index=item.index,
+            reason=refusal.reason,
+            detail=refusal.detail,
+            customer=refusal.customer,
+            event_id=refusal.event_id,
+            event_type=refusal.event_type,
+            appended=chunk.appended,
+            payload=item.raw,
+            version=str(version(self.rules.epoch, offset, self._revision)),
+        )
+        place = key(self.rules.events_topic, self.rules.partition, offset, item.index)
+        return Output(self.rules.rejected_topic, place, encode(letter))
+
+    def changes(self) -> Changes | None:
+        """What has changed since the last call; None when nothing has."""
+        if not self._dirty or self.offset is None:
+            return None
+        changed = sorted(self._changed)
+        stamp = str(version(self.rules.epoch, self.offset, self._revision))
+        outputs = self._letters + [self._hourly(k, stamp) for k in changed]
+        if self.watermark != self._announced:
+            outputs.append(self._watermark_record(stamp))
+        segments = self._seen.take_segments(self._first_unsaved, self.offset)
+        entries = [self._entry(k) for k in changed] + self._forget_closed()
+        self._changed, self._letters, self._dirty = set(), [], False
+        self._first_unsaved, self._announced = self.offset, self.watermark
+        header = _Header(self.counters, self.watermark, self._seen.newest_day, self.offset)
+        return Changes(
+            epoch=self.rules.epoch,
+            offset=self.offset,
+            header=msgspec.msgpack.encode(header),
+            entries=entries,
+            segments=segments,
+            expired_before=self._seen.expired_before,
+            outputs=outputs,
+        )
+
+    def _hourly(self, total_key: TotalKey, stamp: str) -> Output:
+        customer, meter, dimensions, hour = total_key
+        total = self._totals[total_key]
+        record = HourlyTotal(
+            customer=customer,
+            meter=meter,
+            hour=hour,
+            quantity=format_quantity(total.quantity, MICRO),
+            events=total.events,
+            version=stamp,
+            late=total.late,
+            dimensions=dict(dimensions),
+        )
+        return Output(self.rules.hourly_topic, _total_key_bytes(total_key), encode(record))
+
+    def _watermark_record(self, stamp: str) -> Output:
+        record = Watermark(self.rules.partition, self.watermark, stamp)
+        place = key("watermark", self.rules.partition)
+        return Output(self.rules.hourly_topic, place, encode(record))
+
+    def _entry(self, total_key: TotalKey) -> Entry:
+        assert self.offset is not None
+        total = self._totals[total_key]
+        # Quantities can pass 64 bits: text, as everywhere on a wire.
+        value = msgspec.msgpack.encode((str(total.quantity), total.events, total.late))
+        return Entry(_total_key_bytes(total_key), value, self.offset)
+
+    def _forget_closed(self) -> list[Entry]:
+        """Drop the totals of closed periods: no event can change them any more."""
+        assert self.offset is not None
+        grace = self.rules.grace_hours
+        closed = {p for p in self._periods if is_closed(p, self.watermark, grace)}
+        gone = [k for k in self._totals if period_of(k[3]) in closed] if closed else []
+        for total_key in gone:
+            del self._totals[total_key]
+        self._periods -= closed
+        return [Entry(_total_key_bytes(k), None, self.offset) for k in gone]
+
+    def restore(self, saved: Saved) -> None:
+        """Take over a durable copy; only on a fresh fold."""
+        assert self.offset is None, "restore needs a fresh fold"
+        header = msgspec.msgpack.decode(saved.header, type=_Header)
+        self.offset = self._first_unsaved = saved.offset
+        self.counters, self.watermark = header.counters, header.watermark
+        self._announced = header.watermark
+        for entry in saved.entries:
+            assert entry.value is not None
+            quantity, events, late = msgspec.msgpack.decode(entry.value, type=tuple[str, int, int])
+            total_key = _total_key(entry.key)
+            self._totals[total_key] = _Total(int(quantity), events, late)
+            self._periods.add(period_of(total_key[3]))
+        self._seen.restore(saved.segments, header.newest_day)
+
+
+def _refuse(event: UsageEvent, reason: str, detail: str) -> Refusal:
+    return Refusal(reason, detail, event.customer, event.id, event.type)
+
+
+def _total_key_bytes(total_key: TotalKey) -> bytes:
+    customer, meter, dimensions, hour = total_key
+    return key(customer, meter, hour, *(part for pair in dimensions for part in pair))
+
+
+def _total_key(raw: bytes) -> TotalKey:
+    customer, meter, hour, *rest = msgspec.json.decode(raw)
+    return customer, meter, tuple(zip(rest[::2], rest[1::2], strict=True)), hour
