@@ -93,6 +93,10 @@ class Fold(Protocol):
     def offset(self) -> int | None:
         """The next offset to fold; None before the first record."""
 
+    @property
+    def is_heavy(self) -> bool:
+        """Whether so much has changed that it should be made durable before more is folded."""
+
     def fold(self, chunks: Sequence[Chunk], catalog: Catalog) -> None:
         """Fold chunks that continue the position without a gap."""
 

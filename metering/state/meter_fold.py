@@ -5,7 +5,9 @@ a function of the log prefix and the catalog revision, however the log was cut i
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +19,10 @@ from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
 from metering.state.dedupe import SeenIds, fingerprint
 from metering.state.fold import Changes, Chunk, Entry, Output, Saved
 from metering.state.measure import MICRO, Dimensions, measure
+
+HEAVY_TOTALS = 50_000
+HEAVY_LETTER_BYTES = 4 << 20
+LETTER_PAYLOAD_BYTES = 6 << 20  # a longer record stays whole only at its place in Kafka
 
 TotalKey = tuple[str, str, Dimensions, int]  # customer, meter, dimensions, hour
 
@@ -44,11 +50,18 @@ class Counters(msgspec.Struct):
     late: int = 0
 
 
+class Snapshot(NamedTuple):
+    """What was true at one offset: reported only once that offset is durable."""
+
+    offset: int
+    watermark: int
+    counters: Counters
+
+
 class _Header(msgspec.Struct):
     counters: Counters
     watermark: int
     newest_day: int
-    first_unsaved: int
 
 
 @dataclass(slots=True)
@@ -73,6 +86,7 @@ class MeterFold:
         self._periods: set[str] = set()  # billing periods that hold totals
         self._changed: set[TotalKey] = set()
         self._letters: list[Output] = []
+        self._letter_bytes = 0
         self._first_unsaved = 0
         self._revision = 0
         self._announced = -1  # the watermark last put on usage.hourly
@@ -103,7 +117,9 @@ class MeterFold:
         refusal = event if isinstance(event, Refusal) else self._count(event, chunk, catalog)
         if refusal is not None:
             self.counters.rejected += 1
-            self._letters.append(self._dead_letter(item, refusal, chunk))
+            letter = self._dead_letter(item, refusal, chunk)
+            self._letters.append(letter)
+            self._letter_bytes += len(letter.value)
 
     def _tick(self, event: UsageEvent, appended: int) -> None:
         """Let time pass in a quiet partition: nothing older than `idle_ms` is on its way."""
@@ -152,22 +168,39 @@ class MeterFold:
 
     def _dead_letter(self, item: Item, refusal: Refusal, chunk: Chunk) -> Output:
         offset = chunk.offsets[item.value]
+        detail = refusal.detail
+        if len(item.raw) > LETTER_PAYLOAD_BYTES:
+            detail += f" (Only the first {LETTER_PAYLOAD_BYTES:,} of {len(item.raw):,} bytes are kept.)"
         letter = DeadLetter(
             topic=self.rules.events_topic,
             partition=self.rules.partition,
             offset=offset,
             index=item.index,
             reason=refusal.reason,
-            detail=refusal.detail,
+            detail=detail,
             customer=refusal.customer,
             event_id=refusal.event_id,
             event_type=refusal.event_type,
             appended=chunk.appended,
-            payload=item.raw,
+            payload=item.raw[:LETTER_PAYLOAD_BYTES],
             version=str(version(self.rules.epoch, offset, self._revision)),
         )
         place = key(self.rules.events_topic, self.rules.partition, offset, item.index)
         return Output(self.rules.rejected_topic, place, encode(letter))
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether so much has changed that it should be made durable before more is folded."""
+        return len(self._changed) > HEAVY_TOTALS or self._letter_bytes > HEAVY_LETTER_BYTES
+
+    @property
+    def has_open_periods(self) -> bool:
+        """Whether there are totals that a watermark has yet to close."""
+        return bool(self._periods)
+
+    def snapshot(self) -> Snapshot:
+        """Position, watermark and counters as they are now."""
+        return Snapshot(self.offset or 0, self.watermark, copy(self.counters))
 
     def changes(self) -> Changes | None:
         """What has changed since the last call; None when nothing has."""
@@ -180,9 +213,9 @@ class MeterFold:
             outputs.append(self._watermark_record(stamp))
         segments = self._seen.take_segments(self._first_unsaved, self.offset)
         entries = [self._entry(k) for k in changed] + self._forget_closed()
-        self._changed, self._letters, self._dirty = set(), [], False
+        self._changed, self._letters, self._letter_bytes, self._dirty = set(), [], 0, False
         self._first_unsaved, self._announced = self.offset, self.watermark
-        header = _Header(self.counters, self.watermark, self._seen.newest_day, self.offset)
+        header = _Header(self.counters, self.watermark, self._seen.newest_day)
         return Changes(
             epoch=self.rules.epoch,
             offset=self.offset,

@@ -30,6 +30,9 @@ from metering.state.postings import (
 )
 
 
+HEAVY_SLOTS = 5_000
+
+
 class _Total(NamedTuple):
     quantity: int
     events: int
@@ -115,6 +118,11 @@ class RateFold:
             key("total", *slot, record.hour, *(part for pair in dimensions for part in pair)),
             (str(total.quantity), total.events, str(total.version)),
         )
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether so much has changed that it should be made durable before more is folded."""
+        return len(self._changed) > HEAVY_SLOTS
 
     def changes(self) -> Changes | None:
         """What has changed since the last call; None when nothing has."""

@@ -1,0 +1,184 @@
+"""The journal of a fold on Kafka: a partition's state survives the loss of the worker's machine.
+
+Two topics a fold, as DESIGN §3.12 says: id segments (deleted after the horizon) and state
+(compacted). A checkpoint appends, in this order:
+
+1. its id segments; each names the offsets it covers, and only those up to the position count
+2. its pending outputs, in parts that name the position they belong to
+3. entries and, last, the position, as one Kafka record batch: all or nothing
+
+Reading takes the highest position, the highest version of each entry, the segments up to the
+position and the pending outputs of exactly that position.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from metering.errors import UserError
+from metering.state.fold import Changes, Entry, Output, Saved, Segment
+from metering.state.publish import Keyed, Publisher
+
+READ_SECONDS = 120.0  # a journal is read at about 100 MB/s
+_SEGMENT_PART_BYTES = 4 << 20
+_OUTPUTS_PART_BYTES = 2 << 20
+_POSITION_KEY = b"p"
+_pack = msgspec.msgpack.encode
+
+
+class _Position(msgspec.Struct, frozen=True):
+    epoch: int
+    offset: int
+    header: bytes
+
+
+class _Pending(msgspec.Struct, frozen=True):
+    offset: int
+    outputs: list[Output]
+
+
+class Journal:
+    """The journal of one fold, all partitions; `segments_topic` is empty for a fold without ids."""
+
+    def __init__(
+        self, brokers: str, publisher: Publisher, state_topic: str, segments_topic: str = ""
+    ) -> None:
+        self._brokers = brokers
+        self._publisher = publisher
+        self._state_topic = state_topic
+        self._segments_topic = segments_topic
+
+    async def append(self, partition: int, changes: Changes) -> None:
+        """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
+        segments = [Output(self._segments_topic, None, _pack(s)) for s in _cut(changes.segments)]
+        await self._publisher.publish(partition, segments)
+        pending = [
+            Output(self._state_topic, b"o%d" % number, _pack(_Pending(changes.offset, part)))
+            for number, part in enumerate(_parts(changes.outputs))
+        ]
+        await self._publisher.publish(partition, pending)
+        records: list[Keyed] = [
+            (b"e" + e.key, None if e.value is None else _pack((e.version, e.value)))
+            for e in changes.entries
+        ]
+        position = _Position(changes.epoch, changes.offset, changes.header)
+        records.append((_POSITION_KEY, _pack(position)))
+        await self._publisher.append_at_once(self._state_topic, partition, records)
+
+    async def position(self, partition: int, epoch: int) -> int | None:
+        """The newest position in the journal; None when it is empty. Reads one record."""
+        reader = _Reader(self._brokers, self._state_topic, partition)
+        async for key, value in reader.records(last=True):
+            if key == _POSITION_KEY and value is not None:
+                position = msgspec.msgpack.decode(value, type=_Position)
+                if position.epoch == epoch:
+                    return position.offset
+        saved = await self.read(partition, epoch)
+        return saved[0].offset if saved else None
+
+    async def read(self, partition: int, epoch: int) -> tuple[Saved, list[Output]] | None:
+        """The state that the journal holds and its pending outputs; None when it is empty."""
+        position, entries, pending = await self._read_state(partition, epoch)
+        if position is None:
+            return None
+        segments = await self._read_segments(partition, position.offset)
+        saved = Saved(
+            position.offset,
+            position.header,
+            [Entry(k, body, version) for k, (version, body) in entries.items()],
+            segments,
+        )
+        parts = sorted((n, p.outputs) for n, p in pending.items() if p.offset == position.offset)
+        return saved, [output for _, outputs in parts for output in outputs]
+
+    async def _read_state(
+        self, partition: int, epoch: int
+    ) -> tuple[_Position | None, dict[bytes, tuple[int, bytes]], dict[int, _Pending]]:
+        position: _Position | None = None
+        entries: dict[bytes, tuple[int, bytes]] = {}
+        pending: dict[int, _Pending] = {}
+        async for key, value in _Reader(self._brokers, self._state_topic, partition).records():
+            if key == _POSITION_KEY and value is not None:
+                found = msgspec.msgpack.decode(value, type=_Position)
+                if found.epoch == epoch and (position is None or found.offset >= position.offset):
+                    position = found
+            elif key.startswith(b"o") and value is not None:
+                pending[int(key[1:])] = msgspec.msgpack.decode(value, type=_Pending)
+            elif value is None:
+                entries.pop(key[1:], None)
+            else:
+                version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
+                if version >= entries.get(key[1:], (0, b""))[0]:
+                    entries[key[1:]] = version, body
+        return position, entries, pending
+
+    async def _read_segments(self, partition: int, upto: int) -> list[Segment]:
+        if not self._segments_topic:
+            return []
+        reader = _Reader(self._brokers, self._segments_topic, partition)
+        whole: dict[tuple[int, int, int], dict[bytes, None]] = {}
+        async for _, value in reader.records():
+            if value is not None:
+                s = msgspec.msgpack.decode(value, type=Segment)
+                if s.next <= upto:  # beyond the position: a checkpoint that was not completed
+                    whole.setdefault((s.day, s.first, s.next), {})[s.ids] = None
+        return [Segment(*place, b"".join(parts)) for place, parts in sorted(whole.items())]
+
+
+class _Reader:
+    """Reads one partition from its beginning to the end it has now, without a group."""
+
+    def __init__(self, brokers: str, topic: str, partition: int) -> None:
+        self._brokers = brokers
+        self._topic = topic
+        self._tp = TopicPartition(topic, partition)
+
+    async def records(self, *, last: bool = False) -> AsyncIterator[tuple[bytes, bytes | None]]:
+        """Key and value of each record, or of the last one only."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._brokers,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=8 << 20,
+        )
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await consumer.start()
+                consumer.assign([self._tp])
+                end = (await consumer.end_offsets([self._tp]))[self._tp]
+                start = (await consumer.beginning_offsets([self._tp]))[self._tp]
+                consumer.seek(self._tp, max(start, end - 1) if last else start)
+                while start < end and await consumer.position(self._tp) < end:
+                    fetched = await consumer.getmany(self._tp, timeout_ms=1_000)
+                    for record in fetched.get(self._tp, ()):
+                        if record.offset < end:
+                            yield record.key or b"", record.value
+        except (KafkaError, TimeoutError) as error:
+            raise UserError(
+                f"the journal {self._topic}, partition {self._tp.partition}, cannot be read: {error!r}",
+                hint="is the broker reachable, and were the topics created (`metering topics apply`)?",
+            ) from error
+        finally:
+            await consumer.stop()
+
+
+def _cut(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Cut large segments into records that fit; each part names the same offsets."""
+    for s in segments:
+        for start in range(0, len(s.ids), _SEGMENT_PART_BYTES):
+            yield Segment(s.day, s.first, s.next, s.ids[start : start + _SEGMENT_PART_BYTES])
+
+
+def _parts(outputs: Iterable[Output]) -> Iterator[list[Output]]:
+    part: list[Output] = []
+    size = 0
+    for output in outputs:
+        part.append(output)
+        size += len(output.value)
+        if size >= _OUTPUTS_PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

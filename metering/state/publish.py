@@ -1,0 +1,104 @@
+"""Writing whole record batches to one partition, awaited, in order, retried until they are there."""
+
+import asyncio
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordTooLargeError
+
+from metering.state.fold import Output
+
+log = structlog.get_logger()
+
+BATCH_BYTES = 12 << 20  # below the broker's limit of 16 MiB, with room for its framing
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+
+Keyed = tuple[bytes | None, bytes | None]
+
+
+class Publisher:
+    """The one producer of a process."""
+
+    def __init__(self, brokers: str, *, timeout_ms: int = 15_000) -> None:
+        self._brokers = brokers
+        self._timeout_ms = timeout_ms
+        self._producer: Any = None
+
+    async def start(self) -> None:
+        """Connect; an unreachable broker is retried by the caller's start-up."""
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._brokers,
+            acks="all",
+            compression_type="lz4",
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=BATCH_BYTES,
+            request_timeout_ms=self._timeout_ms,
+        )
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Release the connection; what was not awaited is not sent."""
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def publish(self, partition: int, outputs: Sequence[Output]) -> None:
+        """Publish outputs to their topics, in order within each topic, and wait for all."""
+        topics: dict[str, list[Keyed]] = {}
+        for output in outputs:
+            topics.setdefault(output.topic, []).append((output.key, output.value))
+        for topic, records in topics.items():
+            for batch in self._batches(records):
+                await self._deliver(topic, partition, batch)
+
+    async def append_at_once(self, topic: str, partition: int, records: Sequence[Keyed]) -> None:
+        """Append records as one Kafka record batch: all of them or none are in the log."""
+        batches = list(self._batches(records))
+        if len(batches) != 1:
+            raise ValueError(f"{len(records)} records do not fit one batch of {BATCH_BYTES} bytes")
+        await self._deliver(topic, partition, batches[0])
+
+    def _batches(self, records: Iterable[Keyed]) -> Iterable[list[Keyed]]:
+        """Cut records into lists that each fit one record batch, whatever they compress to."""
+        batch: list[Keyed] = []
+        size = 0
+        for key, value in records:
+            weight = len(key or b"") + len(value or b"") + 64
+            if batch and size + weight > BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+            batch.append((key, value))
+            size += weight
+        if batch:
+            yield batch
+
+    async def _deliver(self, topic: str, partition: int, records: Sequence[Keyed]) -> None:
+        """Send one batch until the broker has it; what it says twice is absolute, so harmless."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await self._send(topic, partition, records)
+                return
+            except (MessageSizeTooLargeError, RecordTooLargeError):
+                raise  # no retry makes it smaller
+            except (KafkaError, OSError) as error:
+                log.warning(
+                    "broker_unreachable",
+                    topic=topic,
+                    partition=partition,
+                    error=repr(error),
+                    retry_in_seconds=round(pause, 1),
+                )
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _send(self, topic: str, partition: int, records: Sequence[Keyed]) -> None:
+        builder = self._producer.create_batch()
+        for key, value in records:
+            if builder.append(timestamp=None, key=key, value=value) is None:
+                raise ValueError(f"a batch for {topic} is larger than was weighed")
+        builder.close()
+        await (await self._producer.send_batch(builder, topic, partition=partition))

@@ -1,0 +1,163 @@
+"""The local durable copy of one partition's state: a RocksDB of its own, one write batch a step.
+
+Layout: `i` identity, `p` position and header, `o` what is not yet published, `e<key>` entries,
+`s<day><first>` id segments. A write batch is atomic, so a crash leaves the state before or after
+it, never between.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
+
+from metering.errors import UserError
+from metering.state.fold import Changes, Entry, Saved, Segment
+
+FORMAT = 1
+_ENTRY, _SEGMENT = b"e", b"s"
+_IDENTITY, _POSITION, _PENDING = b"i", b"p", b"o"
+_SEGMENT_KEY = struct.Struct(">cIQ")  # kind, day, first offset
+_CACHE_BYTES = 32 << 20
+_WRITE_BUFFER_BYTES = 16 << 20
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """What a state folder belongs to; a folder of another topic or epoch is refused."""
+
+    format: int
+    fold: str
+    topic: str
+    partition: int
+    epoch: int
+
+
+class _Position(msgspec.Struct, frozen=True):
+    offset: int
+    header: bytes
+
+
+_pack = msgspec.msgpack.encode
+
+
+class Store:
+    """One partition's RocksDB; only one process can hold it open."""
+
+    def __init__(self, path: Path, identity: Identity) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        try:
+            self._db = Rdict(str(path), options=_options())
+        except Exception as error:  # rocksdict raises bare Exception
+            raise UserError(
+                f"the state folder {path} cannot be opened: {error}",
+                hint="two workers must not share a folder: give each its own METERING_INSTANCE",
+            ) from error
+        self._check(identity)
+
+    def _check(self, identity: Identity) -> None:
+        found = self._db.get(_IDENTITY)
+        if found is None:
+            self._db[_IDENTITY] = _pack(identity)
+            return
+        held = msgspec.msgpack.decode(found, type=Identity)
+        if held != identity:
+            self.close()
+            raise UserError(
+                f"the state folder {self._path} belongs to {held}, not to {identity}",
+                hint="move the folder away; the state is rebuilt from the journal",
+            )
+
+    def write(self, changes: Changes) -> None:
+        """Step 1 of a checkpoint: entries, segments, position and the pending outputs at once."""
+        batch = WriteBatch(raw_mode=True)
+        _put_changes(batch, changes.offset, changes.header, changes.entries, changes.segments)
+        batch.put(_PENDING, _pack(changes))
+        self._db.write(batch)
+
+    def settle(self, changes: Changes) -> None:
+        """Last step of a checkpoint: its outputs are on Kafka; expired ids go."""
+        batch = WriteBatch(raw_mode=True)
+        batch.delete(_PENDING)
+        if changes.expired_before > 0:
+            expired = _SEGMENT_KEY.pack(_SEGMENT, changes.expired_before, 0)
+            batch.delete_range(_SEGMENT, expired)
+        self._db.write(batch)
+
+    def pending(self) -> Changes | None:
+        """What was folded and written here, but perhaps not published."""
+        found = self._db.get(_PENDING)
+        return msgspec.msgpack.decode(found, type=Changes) if found is not None else None
+
+    def offset(self) -> int | None:
+        """The position of the saved state; None when there is none."""
+        found = self._db.get(_POSITION)
+        return msgspec.msgpack.decode(found, type=_Position).offset if found is not None else None
+
+    def load(self) -> Saved | None:
+        """The saved state; None when there is none."""
+        found = self._db.get(_POSITION)
+        if found is None:
+            return None
+        position = msgspec.msgpack.decode(found, type=_Position)
+        return Saved(position.offset, position.header, self._entries(), self._segments())
+
+    def replace(self, saved: Saved) -> None:
+        """Take a state that was rebuilt from the journal in place of what is here."""
+        for kind in (_POSITION, _PENDING, _ENTRY, _SEGMENT):  # no position: no state, should we die here
+            for found in [place for place, _ in self._scan(kind)]:
+                del self._db[found]
+        batch = WriteBatch(raw_mode=True)
+        _put_changes(batch, saved.offset, saved.header, saved.entries, saved.segments)
+        self._db.write(batch)
+
+    def _entries(self) -> Iterator[Entry]:
+        for found, value in self._scan(_ENTRY):
+            version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
+            yield Entry(found[1:], body, version)
+
+    def _segments(self) -> Iterator[Segment]:
+        for found, value in self._scan(_SEGMENT):
+            _, day, first = _SEGMENT_KEY.unpack(found)
+            upto, ids = msgspec.msgpack.decode(value, type=tuple[int, bytes])
+            yield Segment(day, first, upto, ids)
+
+    def _scan(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
+        options = ReadOptions()
+        for found, value in self._db.items(from_key=kind, read_opt=options):
+            if not found.startswith(kind):
+                return
+            yield found, value
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._db.close()
+
+
+def _put_changes(
+    batch: WriteBatch,
+    offset: int,
+    header: bytes,
+    entries: Iterable[Entry],
+    segments: Iterable[Segment],
+) -> None:
+    for entry in entries:
+        if entry.value is None:
+            batch.delete(_ENTRY + entry.key)
+        else:
+            batch.put(_ENTRY + entry.key, _pack((entry.version, entry.value)))
+    for segment in segments:
+        place = _SEGMENT_KEY.pack(_SEGMENT, segment.day, segment.first)
+        batch.put(place, _pack((segment.next, segment.ids)))
+    batch.put(_POSITION, _pack(_Position(offset, header)))
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    table = BlockBasedOptions()
+    table.set_block_cache(Cache(_CACHE_BYTES))
+    options.set_block_based_table_factory(table)
+    return options

@@ -1,0 +1,272 @@
+"""The metering worker: which partitions it owns, their states, and when they are made durable.
+
+Everything here is effects: Kafka, disk, timers. What is counted and charged is decided by the folds.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import structlog
+from faust.types import TP
+
+from metering.catalog.reader import follow
+from metering.catalog.resolved import Catalog
+from metering.errors import UserError
+from metering.events import TICK_TYPE
+from metering.records import Progress, encode, key
+from metering.settings import Settings
+from metering.state.checkpoint import DurableFold, Verdict, pieces
+from metering.state.fold import Output
+from metering.state.journal import Journal
+from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.publish import Publisher
+from metering.state.rate_fold import RateFold, RateRules
+from metering.state.store import Identity, Store
+from metering.topics import Names
+from metering.transport import Batch
+
+log = structlog.get_logger()
+
+EXIT_CRASH = 70
+RELEASE_SECONDS = 10.0  # a revoked partition is saved within this time, or not at all
+FROZEN_SECONDS = 8.0  # below the session timeout: a process that slept longer may be replaced
+CATALOG_SECONDS = 5.0
+SEEK_BACK_SECONDS = 1.0
+
+
+def die(event: str, **facts: object) -> NoReturn:
+    """End the process at once: nothing was acknowledged, so a restart is exact."""
+    log.error(event, exit_code=EXIT_CRASH, **facts)
+    os._exit(EXIT_CRASH)
+
+
+class Worker:
+    """The partitions of one worker process; `consumer` is set once Faust has made it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.names = Names(settings)
+        self.publisher = Publisher(settings.brokers())
+        self.catalog: Catalog | None = None
+        self.consumer: Any = None
+        self._owned: dict[TP, DurableFold] = {}
+        self._released: dict[TP, DurableFold] = {}
+        self._last_batch: dict[TP, float] = {}
+        self._last_seek: dict[TP, float] = {}
+        self._awake = time.monotonic()
+        self._catalog_known = asyncio.Event()
+        self._journals = {
+            self.names.events: Journal(
+                settings.brokers(),
+                self.publisher,
+                self.names.meter_state,
+                self.names.meter_segments,
+            ),
+            self.names.hourly: Journal(
+                settings.brokers(), self.publisher, self.names.rate_state
+            ),
+        }
+
+    async def start(self) -> None:
+        """Connect the producer."""
+        await self.publisher.start()
+
+    # -- partitions come and go ------------------------------------------------------------------
+
+    async def load(self, tps: set[TP]) -> Mapping[TP, int]:
+        """Load the states of the assigned partitions; see `transport.Positions`."""
+        try:
+            await self._wait_for_catalog()
+            for tp in self._released.keys() - tps:
+                self._released.pop(tp).close()
+            for tp in tps - self._owned.keys():
+                self._owned[tp] = await self._take_over(tp)
+                self._last_batch[tp] = time.monotonic()
+            offsets = {tp: self._owned[tp].fold.offset for tp in tps}
+        except Exception as error:
+            die("state_not_loaded", error=str(error), hint=getattr(error, "hint", ""))
+        self._awake = time.monotonic()
+        log.info("partitions_assigned", positions={f"{t.topic}-{t.partition}": o for t, o in offsets.items()})
+        return {tp: offset for tp, offset in offsets.items() if offset is not None}
+
+    async def _take_over(self, tp: TP) -> DurableFold:
+        kept = self._released.pop(tp, None)
+        if kept is not None:
+            if await kept.is_current():
+                return kept
+            kept.close()
+        durable = self._open(tp)
+        await durable.load()
+        earliest = await self.consumer.earliest(tp)
+        end = await self.consumer.end(tp)
+        durable.check_reachable(earliest, end, tp.topic)
+        return durable
+
+    def _open(self, tp: TP) -> DurableFold:
+        settings, epoch = self.settings, self.settings.epoch
+        fold: MeterFold | RateFold
+        if tp.topic == self.names.events:
+            fold = MeterFold(
+                MeterRules(
+                    partition=tp.partition,
+                    events_topic=self.names.events,
+                    hourly_topic=self.names.hourly,
+                    rejected_topic=self.names.rejected,
+                    epoch=epoch,
+                    grace_hours=settings.close_grace_hours,
+                    max_future_ms=settings.max_future_seconds * 1_000,
+                )
+            )
+        else:
+            fold = RateFold(
+                RateRules(tp.partition, self.names.charges, epoch, settings.close_grace_hours)
+            )
+        kind = type(fold).__name__
+        folder = settings.home / "state" / settings.instance / f"{tp.topic}-{tp.partition}"
+        store = Store(folder, Identity(1, kind, tp.topic, tp.partition, epoch))
+        return DurableFold(fold, tp.partition, epoch, store, self._journals[tp.topic], self.publisher)
+
+    async def release(self, tps: set[TP]) -> None:
+        """Save revoked partitions within a deadline; what is not saved is folded again elsewhere."""
+        mine = {tp: self._owned.pop(tp) for tp in tps & self._owned.keys()}
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                for durable in mine.values():
+                    await durable.checkpoint()
+            self._released.update(mine)
+        except TimeoutError:
+            die("partitions_not_saved_in_time", seconds=RELEASE_SECONDS)
+        except Exception as error:
+            die("partitions_not_saved", error=repr(error))
+
+    # -- batches ---------------------------------------------------------------------------------
+
+    async def take(self, batch: Batch) -> None:
+        """Fold one batch; anything unexpected ends the process."""
+        try:
+            await self._take(batch)
+        except Exception as error:
+            log.exception("batch_failed", topic=batch.tp.topic, partition=batch.tp.partition)
+            die("batch_failed", first_offset=batch.first, error=repr(error))
+
+    async def _take(self, batch: Batch) -> None:
+        self._last_batch[batch.tp] = time.monotonic()
+        for piece in pieces(batch.chunks):
+            durable = self._owned.get(batch.tp)
+            if durable is None or self.catalog is None:
+                return  # revoked meanwhile: the new owner folds it
+            if durable.offer(piece, self.catalog) is Verdict.GAP:
+                await self._seek_back(batch.tp, durable)
+                return
+            if durable.fold.is_heavy:
+                await self.save(batch.tp, durable)
+
+    async def _seek_back(self, tp: TP, durable: DurableFold) -> None:
+        """Something before this batch was dropped on the way: fetch again from our position."""
+        now = time.monotonic()
+        if now - self._last_seek.get(tp, 0.0) < SEEK_BACK_SECONDS:
+            return  # batches that were under way already
+        self._last_seek[tp] = now
+        offset = durable.fold.offset
+        assert offset is not None
+        durable.check_reachable(await self.consumer.earliest(tp), offset, tp.topic)
+        log.warning("gap_seek_back", topic=tp.topic, partition=tp.partition, offset=offset)
+        await self.consumer.seek_batches({tp: offset})
+
+    # -- timers ----------------------------------------------------------------------------------
+
+    async def save(self, tp: TP, durable: DurableFold) -> None:
+        """Checkpoint one partition, then report its position and progress."""
+        if time.monotonic() - self._awake > FROZEN_SECONDS:
+            die("process_was_frozen", seconds=round(time.monotonic() - self._awake, 1))
+        before = durable.saved_offset
+        offset = await durable.checkpoint()
+        if offset is None or offset == before:
+            return
+        await self.consumer.commit_positions({tp: offset})
+
+    async def checkpoint_all(self) -> None:
+        """One round of checkpoints; failures end the process."""
+        try:
+            for tp, durable in list(self._owned.items()):
+                if tp in self._owned:
+                    await self.save(tp, durable)
+        except Exception as error:
+            log.exception("checkpoint_failed")
+            die("checkpoint_failed", error=repr(error))
+
+    def stay_awake(self) -> None:
+        """Called by a short timer; a long pause between calls means that the process was frozen."""
+        now = time.monotonic()
+        if now - self._awake > FROZEN_SECONDS and self._owned:
+            die("process_was_frozen", seconds=round(now - self._awake, 1))
+        self._awake = now
+
+    async def report_progress(self) -> None:
+        """Publish what each partition has done: a quiet worker reports, a dead one does not."""
+        for tp, durable in list(self._owned.items()):
+            saved = durable.saved
+            if saved is None:
+                continue
+            record = Progress(
+                fold="meter",
+                partition=tp.partition,
+                epoch=self.settings.epoch,
+                offset=saved.offset,
+                watermark=saved.watermark,
+                read=saved.counters.read,
+                accepted=saved.counters.accepted,
+                duplicates=saved.counters.duplicates,
+                rejected=saved.counters.rejected,
+                late=saved.counters.late,
+                catalog_revision=self.catalog.revision if self.catalog else 0,
+                instance=self.settings.instance,
+                at=time.time_ns() // 1_000_000,
+            )
+            place = key("meter", tp.partition)
+            await self.publisher.publish(
+                tp.partition, [Output(self.names.progress, place, encode(record))]
+            )
+
+    async def tick_idle(self) -> None:
+        """Append a tick to each partition that is at its end, quiet, and has something to close."""
+        limit = self.settings.tick_idle_seconds
+        for tp, durable in list(self._owned.items()):
+            fold = durable.fold
+            if not isinstance(fold, MeterFold) or not fold.has_open_periods:
+                continue
+            quiet = time.monotonic() - self._last_batch.get(tp, 0.0)
+            if quiet >= limit and await self.consumer.end(tp) == fold.offset:
+                self._last_batch[tp] = time.monotonic()
+                tick = Output(self.names.events, None, tick_record(int(limit * 1_000)))
+                await self.publisher.publish(tp.partition, [tick])
+
+    # -- the catalog -----------------------------------------------------------------------------
+
+    async def follow_catalog(self) -> None:
+        """Take each new catalog revision while running."""
+        async for catalog in follow(self.settings.brokers(), self.names.catalog, 0):
+            self.catalog = catalog
+            for durable in self._owned.values():
+                durable.fold.adopt(catalog)
+            self._catalog_known.set()
+            log.info("catalog_adopted", revision=catalog.revision, version=catalog.version[:12])
+
+    async def _wait_for_catalog(self) -> None:
+        while self.catalog is None:
+            try:
+                async with asyncio.timeout(CATALOG_SECONDS):
+                    await self._catalog_known.wait()
+            except TimeoutError:
+                log.warning("no_catalog_published", hint="run `metering catalog publish DIR`")
+
+
+def tick_record(idle_ms: int) -> bytes:
+    """The record that lets time pass in a partition; `idle_ms` before its append time."""
+    event = {"id": "tick", "type": TICK_TYPE, "customer": "metering", "time": 0}
+    return encode({**event, "data": {"idle_ms": idle_ms}})
+
+
