@@ -1,0 +1,1 @@
+"""Meters, rate cards, plans and customers: read, checked, published, looked up."""

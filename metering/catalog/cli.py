@@ -1,0 +1,79 @@
+"""`metering catalog check | publish | show`."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from metering.catalog.load import load_folder
+from metering.catalog.publish import publish as publish_catalog
+from metering.catalog.reader import read_latest
+from metering.catalog.resolved import Catalog, canonical
+from metering.console import console
+from metering.errors import UserError
+from metering.settings import settings
+from metering.topics import Names
+
+app = typer.Typer(no_args_is_help=True, help="Meters, rate cards, plans and customers.")
+
+Folder = Annotated[Path, typer.Argument(help="Folder of the catalog's YAML files.")]
+
+
+@app.command()
+def check(folder: Folder) -> None:
+    """Read a catalog and report every mistake with its file and line."""
+    catalog = load_folder(folder)
+    console.print(f"[green]✓[/] {folder}: {_counts(catalog)}, version {catalog.version[:12]}")
+
+
+@app.command()
+def publish(folder: Folder) -> None:
+    """Put a catalog in force on every running worker."""
+    catalog = load_folder(folder)
+    done = asyncio.run(publish_catalog(settings().brokers(), Names(settings()).catalog, catalog))
+    if done.is_new:
+        console.print(f"[green]✓[/] revision {done.revision} ({done.version[:12]}) is in force")
+    else:
+        console.print(f"[green]✓[/] already in force as revision {done.revision}")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Id of a meter, card, plan or customer.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the catalog in force, or one object of it."""
+    catalog = asyncio.run(read_latest(settings().brokers(), Names(settings()).catalog))
+    if catalog is None:
+        raise UserError("no catalog is published", hint="run `metering catalog publish DIR`")
+    content = canonical(catalog.content)
+    if name:
+        content = {k: [i for i in items if i["id"] == name] for k, items in content.items()}
+        content = {kind: items for kind, items in content.items() if items}
+        if not content:
+            raise UserError(f"the catalog has no `{name}`", hint="run `metering catalog show`")
+    if as_json or name:
+        console.print_json(json.dumps(content))
+        return
+    console.print(f"Revision {catalog.revision}, version {catalog.version[:12]}")
+    console.print(_overview(catalog))
+
+
+def _overview(catalog: Catalog) -> Table:
+    table = Table("Customer", "Plan", "Rate card", "Currency", "Since")
+    cards = {plan.id: plan.rate_card for plan in catalog.content.plans}
+    for customer in catalog.content.customers:
+        since = customer.start.strftime("%Y-%m-%d")
+        table.add_row(customer.id, customer.plan, cards[customer.plan], customer.currency, since)
+    return table
+
+
+def _counts(catalog: Catalog) -> str:
+    content = catalog.content
+    return (
+        f"{len(content.meters)} meters, {len(content.rate_cards)} rate cards,"
+        f" {len(content.plans)} plans, {len(content.customers)} customers"
+    )

@@ -1,0 +1,56 @@
+"""Publishing a catalog: refused when it is broken, skipped when it is already in force."""
+
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaProducer
+
+from metering.catalog.reader import read_latest
+from metering.catalog.resolved import Catalog
+from metering.catalog.wire import KEY, to_record
+from metering.errors import UserError
+
+_RECORD_BYTES = 15 << 20
+
+
+class Published(NamedTuple):
+    """The revision now in force, and whether this call made it."""
+
+    revision: int
+    version: str
+    is_new: bool
+
+
+async def publish(brokers: str, topic: str, catalog: Catalog) -> Published:
+    """Put a checked catalog in force for every worker."""
+    latest = await read_latest(brokers, topic)
+    if latest is not None and latest.version == catalog.version:
+        return Published(latest.revision, latest.version, is_new=False)
+    if latest is not None:
+        _refuse_new_scale(latest, catalog)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=brokers,
+        acks="all",
+        compression_type="gzip",
+        max_request_size=_RECORD_BYTES,
+    )
+    await producer.start()
+    try:
+        sent = await producer.send_and_wait(topic, to_record(catalog), key=KEY, partition=0)
+    finally:
+        await producer.stop()
+    return Published(sent.offset + 1, catalog.version, is_new=True)
+
+
+def _refuse_new_scale(old: Catalog, new: Catalog) -> None:
+    """What a meter has counted must stay what it is: its meaning cannot change under it."""
+    for meter in new.content.meters:
+        known = old.meter(meter.id)
+        if known is None:
+            continue
+        was = (known.aggregation, ".".join(known.value_path), known.event_type)
+        now = (meter.aggregation, meter.value or "", meter.event_type)
+        if was != now:
+            raise UserError(
+                f"meter `{meter.id}` counted {was} and would count {now} from now on",
+                hint="give the new meaning a new meter id",
+            )
