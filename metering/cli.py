@@ -1,0 +1,77 @@
+"""`metering`: every command, mounted from the room that owns it."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from metering.catalog.cli import app as catalog_app
+from metering.console import console, run_command
+from metering.local.cli import app as local_app
+from metering.settings import settings
+
+app = typer.Typer(no_args_is_help=True, help="Exact usage metering and rating on Kafka.")
+topics_app = typer.Typer(no_args_is_help=True, help="The Kafka topics of a deployment.")
+app.add_typer(local_app, name="local")
+app.add_typer(catalog_app, name="catalog")
+app.add_typer(topics_app, name="topics")
+
+
+@topics_app.command("apply")
+def topics_apply(
+    dry_run: Annotated[bool, typer.Option(help="Only show what differs.")] = False,
+) -> None:
+    """Create missing topics and correct settings that differ; safe to run again."""
+    from metering.topics import apply
+
+    table = Table("Topic", "State", "Setting: found → wanted")
+    for state in asyncio.run(apply(settings(), dry_run=dry_run)):
+        changes = [f"{k}: {a or '-'} → {b}" for k, (a, b) in state.differences.items()]
+        table.add_row(state.name, state.action, "\n".join(changes))
+    console.print(table)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the ClickHouse schema up to date."""
+    from metering.sinks.migrate import migrate as apply_migrations
+
+    applied = apply_migrations(settings().clickhouse(), settings().database)
+    for migration in applied:
+        console.print(f"[green]✓[/] {migration.version:03}_{migration.name}")
+    if not applied:
+        console.print(f"database `{settings().database}` is up to date")
+
+
+@app.command()
+def worker() -> None:
+    """Run a metering worker: usage events to hourly totals to charges."""
+    from metering.app import run, worker_app
+
+    run(worker_app(settings()), settings())
+
+
+@app.command()
+def sink() -> None:
+    """Run the sink: archive and results to ClickHouse."""
+    from metering.app import run, sink_app
+
+    run(sink_app(settings()), settings())
+
+
+@app.command()
+def demo(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=4, help="Worker processes.")] = 1,
+) -> None:
+    """From real usage events to a bill and an account that adds up."""
+    from metering.demo.run import run_demo
+
+    raise typer.Exit(run_demo(settings(), workers=workers, json_file=json_file))
+
+
+def main() -> None:
+    """The entry point of the command line."""
+    run_command(app)

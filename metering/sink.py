@@ -1,0 +1,170 @@
+"""The sink process: archives usage events and writes our results to ClickHouse.
+
+A batch is stored, then its position, both in ClickHouse: a stopped database delays rows and loses
+none, and a database that was lost has no positions, so everything is read again.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import msgspec
+import structlog
+from faust.types import TP
+
+from metering.catalog.reader import follow
+from metering.errors import UserError
+from metering.events import TICK_TYPE, UsageEvent, decode_values
+from metering.records import decode
+from metering.settings import Settings
+from metering.sinks.rows import TableRow, of_catalog, of_event, of_record
+from metering.sinks.writer import Origin, Writer
+from metering.state.fold import Chunk
+from metering.topics import Names
+from metering.transport import Batch
+
+log = structlog.get_logger()
+
+EXIT_CRASH = 70
+SINK = "clickhouse"
+
+
+class Pending:
+    """Rows of one partition that are not stored yet, and the offsets that they cover."""
+
+    def __init__(self, first: int) -> None:
+        self.first = self.next = first
+        self.rows: list[TableRow] = []
+        self.since = time.monotonic()
+
+
+class Sink:
+    """The partitions of the sink process; `consumer` is set once Faust has made it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.names = Names(settings)
+        self.writer = Writer(settings.clickhouse(), settings.database)
+        self.consumer: Any = None
+        self._pending: dict[TP, Pending] = {}
+        self._lock = asyncio.Lock()
+        self._last_seek: dict[TP, float] = {}
+
+    async def load(self, tps: set[TP]) -> Mapping[TP, int]:
+        """Where ClickHouse says that each partition continues; see `transport.Positions`."""
+        try:
+            found = await self.writer.query(
+                "SELECT k_topic, k_partition, max(next_offset) FROM sink_progress"
+                " WHERE sink = {sink:String} GROUP BY k_topic, k_partition",
+                sink=SINK,
+            )
+        except Exception as error:
+            self._die("positions_not_loaded", error)
+        known = {TP(topic, partition): int(offset) for topic, partition, offset in found}
+        offsets = {tp: known.get(tp) for tp in tps}
+        for tp, offset in offsets.items():
+            if offset is None:
+                offset = await self.consumer.earliest(tp)
+            self._pending[tp] = Pending(offset)
+        return {tp: pending.next for tp, pending in self._pending.items() if tp in tps}
+
+    async def release(self, tps: set[TP]) -> None:
+        """Forget revoked partitions: what is not stored is read again by the next owner."""
+        for tp in tps:
+            self._pending.pop(tp, None)
+
+    async def take(self, batch: Batch) -> None:
+        """Turn a batch into rows; store them when there are many."""
+        try:
+            await self._take(batch)
+        except Exception as error:
+            log.exception("batch_failed", topic=batch.tp.topic, partition=batch.tp.partition)
+            self._die("batch_failed", error)
+
+    async def _take(self, batch: Batch) -> None:
+        for chunk in batch.chunks:
+            pending = self._pending.get(batch.tp)
+            if pending is None or chunk.next <= pending.next:
+                continue
+            if chunk.first > pending.next:
+                await self._seek_back(batch.tp, pending.next)
+                return
+            fresh = chunk.after(pending.next)
+            pending.rows.extend(self._rows(batch.tp, fresh))
+            pending.next = chunk.next
+            if len(pending.rows) >= self.settings.sink_batch_rows:
+                await self.flush(batch.tp)
+
+    async def _seek_back(self, tp: TP, offset: int) -> None:
+        now = time.monotonic()
+        if now - self._last_seek.get(tp, 0.0) < 1.0:
+            return  # batches that were under way already
+        self._last_seek[tp] = now
+        earliest = await self.consumer.earliest(tp)
+        if earliest > offset:
+            # Older records are gone for good; what is left must still be stored.
+            log.error("records_deleted_before_archive", topic=tp.topic, first=offset, last=earliest)
+            self._pending[tp] = Pending(earliest)
+            return
+        log.warning("gap_seek_back", topic=tp.topic, partition=tp.partition, offset=offset)
+        await self.consumer.seek_batches({tp: offset})
+
+    def _rows(self, tp: TP, chunk: Chunk) -> list[TableRow]:
+        if tp.topic == self.names.events:
+            return [
+                of_event(item.event, chunk, item.value, item.index, tp.topic, tp.partition)
+                for item in decode_values(chunk.values)
+                if isinstance(item.event, UsageEvent) and item.event.type != TICK_TYPE
+            ]
+        return [row for value in chunk.values if value and (row := _row(tp, value)) is not None]
+
+    async def flush_all(self) -> None:
+        """Store what has waited long enough."""
+        try:
+            for tp in list(self._pending):
+                await self.flush(tp)
+        except Exception as error:
+            log.exception("flush_failed")
+            self._die("flush_failed", error)
+
+    async def flush(self, tp: TP) -> None:
+        """Store one partition's rows, then its position, then tell the group."""
+        async with self._lock:
+            pending = self._pending.get(tp)
+            if pending is None or pending.next == pending.first:
+                return
+            following = Pending(pending.next)
+            rows, first, upto = pending.rows, pending.first, pending.next
+            self._pending[tp] = following
+            origin = Origin(tp.topic, tp.partition, first, upto - 1)
+            await self.writer.write(rows, origin)
+            position = TableRow("sink_progress", (SINK, tp.topic, tp.partition, upto))
+            await self.writer.write([position], origin)
+            await self.consumer.commit_positions({tp: upto})
+
+    async def follow_catalog(self) -> None:
+        """Store each catalog revision."""
+        async for catalog in follow(self.settings.brokers(), self.names.catalog, 0):
+            try:
+                offset = catalog.revision - 1
+                origin = Origin(self.names.catalog, 0, offset, offset)
+                await self.writer.write(of_catalog(catalog), origin)
+            except Exception as error:
+                self._die("catalog_not_stored", error)
+
+    def _die(self, event: str, error: Exception) -> NoReturn:
+        hint = error.hint if isinstance(error, UserError) else ""
+        log.error(event, error=str(error), hint=hint, exit_code=EXIT_CRASH)
+        os._exit(EXIT_CRASH)
+
+
+def _row(tp: TP, value: bytes) -> TableRow | None:
+    try:
+        return of_record(decode(value))
+    except msgspec.MsgspecError as error:
+        raise UserError(
+            f"{tp.topic}, partition {tp.partition} holds a record that is not ours: {error}",
+            hint="who else writes to this topic? Only the metering worker may",
+        ) from error

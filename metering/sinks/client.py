@@ -1,0 +1,93 @@
+"""Connections to ClickHouse over HTTP, and what to do about each of its errors."""
+
+from enum import Enum
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+
+from metering.errors import UserError
+
+_CONNECT_SECONDS = 10
+_ANSWER_SECONDS = 30
+
+# From measurements with ClickHouse 26 and the list that Kafka Connect's sink retries.
+_RETRY = frozenset(
+    [3, 159, 164, 202, 203, 209, 210, 236, 241, 242, 252, 285, 319, 394, 425, 999]
+)
+_POISON = frozenset([6, 26, 27, 38, 41, 53, 69, 70, 117, 349, 376, 407, 469])
+
+
+class Remedy(Enum):
+    """What a sink does after an error."""
+
+    RETRY = "try again with the same token"
+    POISON = "find the row and put it aside"
+    STOP = "a person has to act"
+
+
+def remedy_for(error: BaseException) -> Remedy:
+    """Classify an error of the client, the network or the server."""
+    if isinstance(error, ClickHouseError):
+        code = getattr(error, "code", None)
+        if code in _RETRY or (code is None and isinstance(error, OperationalError)):
+            return Remedy.RETRY
+        return Remedy.POISON if code in _POISON else Remedy.STOP
+    if isinstance(error, OSError | TimeoutError):
+        return Remedy.RETRY
+    # The client's own refusal to encode a value.
+    if isinstance(error, ValueError | OverflowError | AttributeError | TypeError):
+        return Remedy.POISON
+    return Remedy.STOP
+
+
+def _parameters(url: str, database: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(
+            f"{url!r} is not a ClickHouse address", hint="write http://user:password@host:8123"
+        )
+    return {
+        "host": parts.hostname,
+        "port": parts.port or (8443 if parts.scheme == "https" else 8123),
+        "secure": parts.scheme == "https",
+        "username": unquote(parts.username or "default"),
+        "password": unquote(parts.password or ""),
+        "database": database,
+        "connect_timeout": _CONNECT_SECONDS,
+        "send_receive_timeout": _ANSWER_SECONDS,
+        "tz_mode": "aware",
+        # One session would make parallel statements wait for each other.
+        "autogenerate_session_id": False,
+    }
+
+
+def connect(url: str, database: str) -> Any:
+    """A blocking client; an unreachable address is an error that says what to do."""
+    try:
+        return clickhouse_connect.get_client(**_parameters(url, database))
+    except (ClickHouseError, OSError) as error:
+        raise unreachable(url, database, error) from error
+
+
+async def connect_async(url: str, database: str) -> Any:
+    """An asyncio client."""
+    try:
+        return await clickhouse_connect.get_async_client(**_parameters(url, database))
+    except (ClickHouseError, OSError) as error:
+        raise unreachable(url, database, error) from error
+
+
+def unreachable(url: str, database: str, error: BaseException) -> UserError:
+    """The error for an address that does not answer, or a database that is not there."""
+    place = urlsplit(url)
+    where = f"{place.scheme}://{place.hostname}:{place.port}"  # never the password
+    if getattr(error, "code", None) == 81:
+        return UserError(
+            f"ClickHouse at {where} has no database `{database}`", hint="run `metering migrate`"
+        )
+    return UserError(
+        f"ClickHouse at {where} does not answer: {str(error).splitlines()[0][:200]}",
+        hint="run `metering local up`, or check CLICKHOUSE_URL",
+    )
