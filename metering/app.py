@@ -58,10 +58,6 @@ def worker_app(settings: Settings) -> Any:
     hourly = app.topic(names.hourly, schema=BatchSchema(), acks=False)
     worker_agents.register(app, worker, events, hourly)
 
-    @app.task  # type: ignore[untyped-decorator]  # Faust ships no types
-    async def follow_catalog() -> None:
-        await worker.follow_catalog()
-
     @app.timer(settings.checkpoint_seconds)  # type: ignore[untyped-decorator]  # Faust ships no types
     async def checkpoint() -> None:
         await worker.checkpoint_all()

@@ -22,6 +22,7 @@ from metering.settings import Settings
 from metering.sinks.rows import TableRow, of_catalog, of_event, of_record
 from metering.sinks.writer import Origin, Writer
 from metering.state.fold import Chunk
+from metering.state.log_bounds import LogBounds
 from metering.topics import Names
 from metering.transport import Batch
 
@@ -47,6 +48,7 @@ class Sink:
         self.settings = settings
         self.names = Names(settings)
         self.writer = Writer(settings.clickhouse(), settings.database)
+        self.bounds = LogBounds(settings.brokers())
         self.consumer: Any = None
         self._pending: dict[TP, Pending] = {}
         self._lock = asyncio.Lock()
@@ -66,7 +68,7 @@ class Sink:
         offsets = {tp: known.get(tp) for tp in tps}
         for tp, offset in offsets.items():
             if offset is None:
-                offset = await self.consumer.earliest(tp)
+                offset = (await self.bounds.of(*tp)).first
             self._pending[tp] = Pending(offset)
         return {tp: pending.next for tp, pending in self._pending.items() if tp in tps}
 
@@ -102,7 +104,7 @@ class Sink:
         if now - self._last_seek.get(tp, 0.0) < 1.0:
             return  # batches that were under way already
         self._last_seek[tp] = now
-        earliest = await self.consumer.earliest(tp)
+        earliest = (await self.bounds.of(*tp)).first
         if earliest > offset:
             # Older records are gone for good; what is left must still be stored.
             log.error("records_deleted_before_archive", topic=tp.topic, first=offset, last=earliest)

@@ -54,10 +54,7 @@ class Positions(Protocol):
     """Who knows where each partition continues: the states of a worker, the tables of a sink."""
 
     async def load(self, tps: set[TP]) -> Mapping[TP, int]:
-        """Load what is needed for these partitions; the offset to continue from, by partition.
-
-        A partition that is left out starts at the beginning of its log.
-        """
+        """Load what is needed for these partitions; the offset to continue from, by partition."""
 
 
 class BatchSchema(faust.Schema):  # type: ignore[misc]  # Faust ships no types
@@ -123,12 +120,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no ty
         The group's committed offset is only a measure of lag.
         """
         await super().perform_seek()
-        tps = {tp for tp in self.assignment() if tp.topic in _batch_topics}
-        known = dict(await self.app.positions.load(tps))
-        missing = tps - known.keys()
-        if missing:
-            known.update(await self._thread.earliest_offsets(*missing))
-        await self.seek_batches({TP(tp.topic, tp.partition): o for tp, o in known.items()})
+        tps = {TP(*tp) for tp in self.assignment() if tp.topic in _batch_topics}
+        await self.seek_batches(await self.app.positions.load(tps))
 
     async def seek_batches(self, offsets: Mapping[TP, int]) -> None:
         """Continue these partitions from these offsets."""
@@ -136,14 +129,6 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no ty
             return
         await self._thread.seek_wait(offsets)
         self._read_offset.update(offsets)
-
-    async def earliest(self, tp: TP) -> int:
-        """The first offset that the broker still holds."""
-        return int((await self._thread.earliest_offsets(tp))[tp])
-
-    async def end(self, tp: TP) -> int:
-        """The offset behind the last record that the broker holds."""
-        return int((await self._thread.highwaters(tp))[tp])
 
     async def commit_positions(self, offsets: Mapping[TP, int]) -> None:
         """Tell the group how far we are, as a measure of lag; a failure costs nothing."""

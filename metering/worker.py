@@ -21,6 +21,7 @@ from metering.settings import Settings
 from metering.state.checkpoint import DurableFold, Verdict, pieces
 from metering.state.fold import Output
 from metering.state.journal import Journal
+from metering.state.log_bounds import LogBounds
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.publish import Publisher
 from metering.state.rate_fold import RateFold, RateRules
@@ -50,6 +51,7 @@ class Worker:
         self.settings = settings
         self.names = Names(settings)
         self.publisher = Publisher(settings.brokers())
+        self.bounds = LogBounds(settings.brokers())
         self.catalog: Catalog | None = None
         self.consumer: Any = None
         self._owned: dict[TP, DurableFold] = {}
@@ -58,6 +60,7 @@ class Worker:
         self._last_seek: dict[TP, float] = {}
         self._awake = time.monotonic()
         self._catalog_known = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
         self._journals = {
             self.names.events: Journal(
                 settings.brokers(),
@@ -71,8 +74,9 @@ class Worker:
         }
 
     async def start(self) -> None:
-        """Connect the producer."""
+        """Connect the producer and begin to follow the catalog."""
         await self.publisher.start()
+        self._following = asyncio.create_task(self._follow_catalog())
 
     # -- partitions come and go ------------------------------------------------------------------
 
@@ -85,12 +89,16 @@ class Worker:
             for tp in tps - self._owned.keys():
                 self._owned[tp] = await self._take_over(tp)
                 self._last_batch[tp] = time.monotonic()
-            offsets = {tp: self._owned[tp].fold.offset for tp in tps}
+            offsets = {tp: await self._start_of(tp) for tp in tps}
         except Exception as error:
             die("state_not_loaded", error=str(error), hint=getattr(error, "hint", ""))
         self._awake = time.monotonic()
         log.info("partitions_assigned", positions={f"{t.topic}-{t.partition}": o for t, o in offsets.items()})
-        return {tp: offset for tp, offset in offsets.items() if offset is not None}
+        return offsets
+
+    async def _start_of(self, tp: TP) -> int:
+        offset = self._owned[tp].fold.offset
+        return (await self.bounds.of(*tp)).first if offset is None else offset
 
     async def _take_over(self, tp: TP) -> DurableFold:
         kept = self._released.pop(tp, None)
@@ -100,9 +108,7 @@ class Worker:
             kept.close()
         durable = self._open(tp)
         await durable.load()
-        earliest = await self.consumer.earliest(tp)
-        end = await self.consumer.end(tp)
-        durable.check_reachable(earliest, end, tp.topic)
+        durable.check_reachable(await self.bounds.of(*tp), tp.topic)
         return durable
 
     def _open(self, tp: TP) -> DurableFold:
@@ -172,7 +178,7 @@ class Worker:
         self._last_seek[tp] = now
         offset = durable.fold.offset
         assert offset is not None
-        durable.check_reachable(await self.consumer.earliest(tp), offset, tp.topic)
+        durable.check_reachable(await self.bounds.of(*tp), tp.topic)
         log.warning("gap_seek_back", topic=tp.topic, partition=tp.partition, offset=offset)
         await self.consumer.seek_batches({tp: offset})
 
@@ -239,14 +245,14 @@ class Worker:
             if not isinstance(fold, MeterFold) or not fold.has_open_periods:
                 continue
             quiet = time.monotonic() - self._last_batch.get(tp, 0.0)
-            if quiet >= limit and await self.consumer.end(tp) == fold.offset:
+            if quiet >= limit and (await self.bounds.of(*tp)).end == fold.offset:
                 self._last_batch[tp] = time.monotonic()
                 tick = Output(self.names.events, None, tick_record(int(limit * 1_000)))
                 await self.publisher.publish(tp.partition, [tick])
 
     # -- the catalog -----------------------------------------------------------------------------
 
-    async def follow_catalog(self) -> None:
+    async def _follow_catalog(self) -> None:
         """Take each new catalog revision while running."""
         async for catalog in follow(self.settings.brokers(), self.names.catalog, 0):
             self.catalog = catalog
@@ -268,5 +274,3 @@ def tick_record(idle_ms: int) -> bytes:
     """The record that lets time pass in a partition; `idle_ms` before its append time."""
     event = {"id": "tick", "type": TICK_TYPE, "customer": "metering", "time": 0}
     return encode({**event, "data": {"idle_ms": idle_ms}})
-
-

@@ -21,6 +21,7 @@ from metering.catalog.resolved import Catalog
 from metering.errors import UserError
 from metering.state.fold import Chunk, Fold
 from metering.state.journal import Journal
+from metering.state.log_bounds import Bounds
 from metering.state.meter_fold import MeterFold, Snapshot
 from metering.state.publish import Publisher
 from metering.state.store import Store
@@ -123,21 +124,21 @@ class DurableFold:
         """Whether nobody else has moved this partition on since our last checkpoint."""
         return await self._journal.position(self.partition, self._epoch) == self.saved_offset
 
-    def check_reachable(self, earliest: int, end: int, topic: str) -> None:
+    def check_reachable(self, log_now: Bounds, topic: str) -> None:
         """Refuse to go on when the log no longer holds what the state needs next."""
         offset = self.fold.offset
         if offset is None:
             return
-        if offset < earliest:
+        if offset < log_now.first:
             raise UserError(
-                f"{topic}, partition {self.partition}: records {offset} to {earliest - 1} were"
-                " deleted by the broker before they were counted",
+                f"{topic}, partition {self.partition}: records {offset} to {log_now.first - 1}"
+                " were deleted by the broker before they were counted",
                 hint="restore them from the archive, then raise METERING_EPOCH and rebuild",
             )
-        if offset > end:
+        if offset > log_now.end:
             raise UserError(
                 f"{topic}, partition {self.partition}: the state is at {offset}, the log ends at"
-                f" {end}: the topic was created anew",
+                f" {log_now.end}: the topic was created anew",
                 hint="raise METERING_EPOCH, or remove the state folder and the journal topics",
             )
 

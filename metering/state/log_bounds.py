@@ -1,0 +1,34 @@
+"""Where a partition's log begins and ends, asked over a connection of its own.
+
+The connection that fetches is busy with long polls: a question behind one waits 1.5 s.
+"""
+
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+
+class Bounds(NamedTuple):
+    """The first offset that the broker still holds, and the offset behind the last record."""
+
+    first: int
+    end: int
+
+
+class LogBounds:
+    """A consumer without a group that only asks for offsets."""
+
+    def __init__(self, brokers: str) -> None:
+        self._brokers = brokers
+        self._consumer: Any = None
+
+    async def of(self, topic: str, partition: int) -> Bounds:
+        """The bounds of one partition, now."""
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(bootstrap_servers=self._brokers)
+            await consumer.start()
+            self._consumer = consumer
+        tp = TopicPartition(topic, partition)
+        first = (await self._consumer.beginning_offsets([tp]))[tp]
+        end = (await self._consumer.end_offsets([tp]))[tp]
+        return Bounds(first, end)
