@@ -32,3 +32,8 @@ class LogBounds:
         first = (await self._consumer.beginning_offsets([tp]))[tp]
         end = (await self._consumer.end_offsets([tp]))[tp]
         return Bounds(first, end)
+
+    async def close(self) -> None:
+        """Release the connection."""
+        if self._consumer is not None:
+            await self._consumer.stop()

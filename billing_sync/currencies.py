@@ -1,0 +1,30 @@
+"""Minor units as the payment provider counts them, which is not as ISO 4217 does.
+
+Source: Stripe's list of zero-decimal currencies and special cases. ISK is sent with two decimals
+but only whole krónur; three-decimal currencies must end in 0.
+"""
+
+from metering.errors import UserError
+
+MICRO_DIGITS = 6
+_ZERO = "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split()
+_THREE = "bhd jod kwd omr tnd".split()
+_REFUSED = {"ugx": "the provider's documents contradict each other about its minor unit"}
+
+
+def exponent_and_step(currency: str) -> tuple[int, int]:
+    """Decimals of the minor unit, and the multiple of it that amounts must be."""
+    code = currency.lower()
+    if code in _REFUSED:
+        raise UserError(f"{currency} cannot be invoiced: {_REFUSED[code]}")
+    if code in _ZERO:
+        return 0, 1
+    if code in _THREE:
+        return 3, 10
+    return (2, 100) if code == "isk" else (2, 1)
+
+
+def unit_micro(currency: str) -> int:
+    """The smallest amount that can be invoiced, in micro-units of the currency."""
+    exponent, step = exponent_and_step(currency)
+    return int(10 ** (MICRO_DIGITS - exponent)) * step

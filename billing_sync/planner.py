@@ -1,0 +1,82 @@
+"""What to invoice: a pure function of a closed period and the carried remainder."""
+
+import json
+from hashlib import sha256
+from typing import NamedTuple
+
+from billing_sync.allocate import CARRY_LINE, allocate
+from billing_sync.books import ClosedPeriod
+
+_ID_LENGTH = 40
+
+
+class PlannedLine(NamedTuple):
+    """One invoice line; `minor` in the provider's minor units."""
+
+    id: str
+    price: str
+    description: str
+    micro: int
+    minor: int
+
+
+class Plan(NamedTuple):
+    """One invoice of one customer and period; without lines everything is carried."""
+
+    id: str
+    customer: str
+    period: str
+    currency: str
+    micro: int
+    carry_in: int
+    carry_out: int
+    lines: tuple[PlannedLine, ...]
+
+    @property
+    def minor(self) -> int:
+        """The invoice's total in minor units."""
+        return sum(line.minor for line in self.lines)
+
+    @property
+    def digest(self) -> str:
+        """What the plan says, as a fingerprint that goes onto the invoice."""
+        return sha256(json.dumps(self).encode()).hexdigest()[:16]
+
+
+def invoice_id(customer: str, period: str, currency: str) -> str:
+    """The invoice's identity: the same business fact has the same id on every run."""
+    identity = json.dumps(["invoice", customer, period, currency])
+    return "inv_" + sha256(identity.encode()).hexdigest()[:_ID_LENGTH]
+
+
+def plan_invoice(closed: ClosedPeriod, carry_in: int) -> Plan:
+    """Plan the invoice of a billable period."""
+    assert not closed.problem, closed.problem
+    micro = {p.price: p.micro for p in closed.prices}
+    allocation = allocate(micro, carry_in, closed.currency)
+    identity = invoice_id(closed.customer, closed.period, closed.currency)
+    lines = [
+        PlannedLine(
+            f"{identity}:{p.price}",
+            p.price,
+            f"{p.price} {closed.period}: {p.quantity.normalize():,f} {p.meter}",
+            p.micro,
+            allocation.minor[p.price],
+        )
+        for p in closed.prices
+        if p.price in allocation.minor
+    ]
+    if CARRY_LINE in allocation.minor:
+        text = "carried from earlier invoices"
+        minor = allocation.minor[CARRY_LINE]
+        lines.append(PlannedLine(f"{identity}:{CARRY_LINE}", CARRY_LINE, text, carry_in, minor))
+    return Plan(
+        identity,
+        closed.customer,
+        closed.period,
+        closed.currency,
+        closed.micro,
+        carry_in,
+        allocation.carry_out,
+        tuple(lines),
+    )

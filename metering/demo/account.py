@@ -1,0 +1,81 @@
+"""The account of the demo: what was sent against what was counted, charged and invoiced."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from decimal import Decimal
+
+from billing_sync.run import RunResult
+from metering.catalog.resolved import Catalog
+from metering.demo.traffic import PERIOD, Traffic
+from metering.rating import Segment, charge
+from metering.rating.money import MICRO, format_micro, parse_quantity
+from metering.sinks.queries import Books, HourQuantity
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the account: both sides, and whether they are equal."""
+
+    title: str
+    left: str
+    right: str
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether both sides are the same figure."""
+        return self.left == self.right
+
+
+def account(books: Books, sent: Traffic, catalog: Catalog, billed: RunResult) -> list[Line]:
+    """Every line of the account; all must add up."""
+    counters = books.counters()
+    metered = books.metered(PERIOD)
+    charged = sum(books.charged(PERIOD).values(), Decimal(0))
+    month = month_charge(books.hours(PERIOD), catalog)
+    invoiced = sum((i.invoiced for i in billed.invoices), Decimal(0))
+    carried = sum((i.carried_after - i.carried_before for i in billed.invoices), Decimal(0))
+    outcomes = counters.accepted + counters.duplicates + counters.rejected
+    return [
+        _count("events sent = read", len(sent.records), counters.read),
+        _count("read = accepted + duplicates + rejected", counters.read, outcomes),
+        _count("accepted = requests in the trace", counters.accepted, sent.requests),
+        _count("duplicates = sent twice", counters.duplicates, sent.duplicates),
+        _count("rejected = malformed", counters.rejected, sent.malformed),
+        _count("dead letters = rejected", sum(books.rejected_by_reason().values()), sent.malformed),
+        _count("input tokens = in the files", metered.get("input_tokens"), sent.input_tokens),
+        _count("output tokens = in the files", metered.get("output_tokens"), sent.output_tokens),
+        _count("requests metered = in the files", metered.get("requests"), sent.requests),
+        _count("usage without a price", books.rating_errors(PERIOD), 0),
+        Line("charges by hour = charge of the month", _money(charged), month),
+        Line("charges = invoices + carried remainder", _money(charged), _money(invoiced + carried)),
+    ]
+
+
+def month_charge(hours: list[HourQuantity], catalog: Catalog) -> str:
+    """The charge of the month, from whole quantities instead of hours.
+
+    For each card version: F(quantity at its end) - F(quantity at its start).
+    """
+    slots: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    for h in hours:
+        slots[h.customer, h.meter].append((h.hour, parse_quantity(h.quantity, MICRO)))
+    total = 0
+    for (customer, meter), used in slots.items():
+        before = 0
+        for segment in catalog.segments(customer, meter):
+            after = before + sum(q for hour, q in used if _within(hour, segment))
+            total += charge(segment.price, after, MICRO) - charge(segment.price, before, MICRO)
+            before = after
+    return format_micro(total)
+
+
+def _within(hour: int, segment: Segment) -> bool:
+    return segment.starts <= hour and (segment.ends is None or hour < segment.ends)
+
+
+def _count(title: str, left: int | Decimal | None, right: int) -> Line:
+    return Line(title, f"{int(left or 0):,}", f"{right:,}")
+
+
+def _money(amount: Decimal) -> str:
+    return f"{amount:.6f}"
