@@ -100,9 +100,7 @@ def _by_price(charges: list[_Charge]) -> tuple[PriceTotal, ...]:
     totals: dict[str, PriceTotal] = {}
     for c in charges:
         held = totals.get(c.price, PriceTotal(c.price, c.meter, Decimal(0), 0))
-        totals[c.price] = PriceTotal(
-            c.price, c.meter, held.quantity + c.quantity, held.micro + c.micro
-        )
+        totals[c.price] = PriceTotal(c.price, c.meter, held.quantity + c.quantity, held.micro + c.micro)
     return tuple(totals[price] for price in sorted(totals))
 
 

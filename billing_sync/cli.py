@@ -74,9 +74,7 @@ def status(period: Period = "") -> None:
         table = Table("Customer", "Period", "State", "Invoice", "Reason")
         for entry in ledger.entries(period or None):
             number = entry.number or entry.external
-            table.add_row(
-                entry.plan.customer, entry.plan.period, entry.state, number, entry.reason
-            )
+            table.add_row(entry.plan.customer, entry.plan.period, entry.state, number, entry.reason)
         for customer, waiting, reason in ledger.parked():
             table.add_row(customer, waiting, "[yellow]waiting[/]", "", reason)
     finally:

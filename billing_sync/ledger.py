@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from billing_sync.planner import Plan, PlannedLine
 from metering.errors import UserError
@@ -112,8 +112,7 @@ class Ledger:
         state = "planned" if plan.lines else "carried"
         with self._transaction():
             self._db.execute(
-                "INSERT INTO invoice (id, customer, period, currency, plan, state)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO invoice (id, customer, period, currency, plan, state) VALUES (?, ?, ?, ?, ?, ?)",
                 (plan.id, plan.customer, plan.period, plan.currency, json.dumps(plan), state),
             )
             self._db.execute(
@@ -136,7 +135,7 @@ class Ledger:
 
     def _entries(self, where: str, *values: str) -> list[Entry]:
         rows = self._db.execute(
-            "SELECT plan, state, reason, external, number FROM invoice "  # noqa: S608 - constant
+            "SELECT plan, state, reason, external, number FROM invoice "
             + where
             + " ORDER BY period, customer",
             values,
@@ -158,9 +157,7 @@ class Ledger:
     def park(self, customer: str, period: str, reason: str) -> None:
         """Remember a period that cannot be billed yet, and why."""
         with self._transaction():
-            self._db.execute(
-                "INSERT OR REPLACE INTO parked VALUES (?, ?, ?)", (customer, period, reason)
-            )
+            self._db.execute("INSERT OR REPLACE INTO parked VALUES (?, ?, ?)", (customer, period, reason))
 
     def parked(self) -> list[tuple[str, str, str]]:
         """Customer, period and reason of what cannot be billed yet."""
@@ -174,7 +171,10 @@ class Ledger:
             " WHERE id = ?",
             (request_id,),
         ).fetchone()
-        return Request(*row[:5], bool(row[5]), row[6]) if row else None
+        if row is None:
+            return None
+        epoch, state, payload, first, last, saw_5xx, external = row
+        return Request(epoch, state, payload, first, last, bool(saw_5xx), external)
 
     def intend(self, request_id: str, epoch: int, payload: str, now: int) -> None:
         """Commit the intent before the request leaves."""
@@ -204,5 +204,5 @@ class Ledger:
 
 
 def _plan(text: str) -> Plan:
-    *fields, lines = json.loads(text)
-    return Plan(*fields, tuple(PlannedLine(*line) for line in lines))
+    fields: list[Any] = json.loads(text)
+    return Plan._make([*fields[:7], tuple(PlannedLine(*line) for line in fields[7])])

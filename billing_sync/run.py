@@ -62,9 +62,10 @@ def ledger_path(settings: Settings) -> Path:
 
 def run_once(settings: Settings, *, period: str | None = None, live: bool = False) -> RunResult:
     """Bill every closed period that can be billed; a second call finds nothing to do."""
-    with connect(settings.clickhouse(), settings.database) as client, provider_for(
-        settings, live=live
-    ) as provider:
+    with (
+        connect(settings.clickhouse(), settings.database) as client,
+        provider_for(settings, live=live) as provider,
+    ):
         ledger = Ledger(ledger_path(settings))
         try:
             return bill(ClickHouseBooks(client), ledger, Sender(ledger, provider), provider.name, period)
@@ -72,9 +73,7 @@ def run_once(settings: Settings, *, period: str | None = None, live: bool = Fals
             ledger.close()
 
 
-def bill(
-    books: BookSource, ledger: Ledger, sender: Sender, provider: str, period: str | None
-) -> RunResult:
+def bill(books: BookSource, ledger: Ledger, sender: Sender, provider: str, period: str | None) -> RunResult:
     """One round over given books, ledger and sender."""
     result = RunResult(provider)
     closed = list(books.closed_periods(period))

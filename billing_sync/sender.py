@@ -155,9 +155,7 @@ class Sender:
             epoch += 1
         return self._try(request_id, fingerprint, epoch, call)
 
-    def _try(
-        self, request_id: str, fingerprint: str, epoch: int, call: Callable[[str], str]
-    ) -> str:
+    def _try(self, request_id: str, fingerprint: str, epoch: int, call: Callable[[str], str]) -> str:
         pause = _FIRST_PAUSE
         for _ in range(TRIES):
             self._ledger.intend(request_id, epoch, fingerprint, self._clock())

@@ -54,10 +54,10 @@ class Refusal(NamedTuple):
 
 
 class Item(NamedTuple):
-    """One event of a batch: the place of its value, its place in an envelope (-1: none)."""
+    """One event of a batch: which value it is in, its place in an envelope (-1: none)."""
 
     value: int
-    index: int
+    place: int
     event: UsageEvent | Refusal
     raw: bytes
 
@@ -98,7 +98,8 @@ def _decode_alone(value: bytes | None) -> UsageEvent | list[msgspec.Raw] | Refus
     if not value or not value.strip():
         return Refusal("empty", "The record has no value; send one JSON object or an array of them.")
     try:
-        return _whole.decode(value)
+        decoded: UsageEvent | list[msgspec.Raw] = _whole.decode(value)
+        return decoded
     except _Undecodable as error:
         return _explain(value, error)
 
@@ -194,7 +195,5 @@ def _set_time(event: UsageEvent) -> Refusal | None:
     elif isinstance(time, int):
         event.at = time
     if not 0 <= event.at <= _LATEST_MS:
-        return Refusal(
-            "time_out_of_range", f"`time` {time} is not an instant from 1970 to 9999 in epoch ms."
-        )
+        return Refusal("time_out_of_range", f"`time` {time} is not an instant from 1970 to 9999 in epoch ms.")
     return None

@@ -45,9 +45,7 @@ class UsageProducer:
     async def send(self, records: Iterable[tuple[bytes, bytes]]) -> int:
         """Send (key, value) records and wait until the broker has all of them; how many."""
         assert self._producer is not None, "use it as a context manager"
-        waiting = [
-            await self._producer.send(self._topic, value, key=key) for key, value in records
-        ]
+        waiting = [await self._producer.send(self._topic, value, key=key) for key, value in records]
         for sent in waiting:
             await sent
         return len(waiting)

@@ -35,7 +35,9 @@ class Settings(BaseSettings):
         default="", description="Put before every topic and consumer group name, e.g. `staging.`."
     )
     partitions: int = Field(
-        default=4, ge=1, description="Partitions of `usage.events` and of the topics that follow it."
+        default=4,
+        ge=1,
+        description="Partitions of `usage.events` and of the topics that follow it.",
     )
     replication_factor: int = Field(default=1, ge=1, description="Copies of each Kafka partition.")
     epoch: int = Field(

@@ -116,7 +116,7 @@ class Sink:
     def _rows(self, tp: TP, chunk: Chunk) -> list[TableRow]:
         if tp.topic == self.names.events:
             return [
-                of_event(item.event, chunk, item.value, item.index, tp.topic, tp.partition)
+                of_event(item.event, chunk, item.value, item.place, tp.topic, tp.partition)
                 for item in decode_values(chunk.values)
                 if isinstance(item.event, UsageEvent) and item.event.type != TICK_TYPE
             ]

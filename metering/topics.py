@@ -97,9 +97,7 @@ async def apply(settings: Settings, *, dry_run: bool = False) -> list[TopicState
     wanted = specs(settings)
     if _is_simulated(settings):
         return await _touch_simulated(settings, wanted)
-    admin = AIOKafkaAdminClient(
-        bootstrap_servers=settings.brokers(), request_timeout_ms=_ADMIN_MS
-    )
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers(), request_timeout_ms=_ADMIN_MS)
     try:
         await admin.start()
         return await _apply(admin, wanted, settings.replication_factor, dry_run)
@@ -112,26 +110,18 @@ async def apply(settings: Settings, *, dry_run: bool = False) -> list[TopicState
         await admin.close()
 
 
-async def _apply(
-    admin: Any, wanted: list[TopicSpec], replication: int, dry_run: bool
-) -> list[TopicState]:
+async def _apply(admin: Any, wanted: list[TopicSpec], replication: int, dry_run: bool) -> list[TopicState]:
     present = set(await admin.list_topics())
     missing = [spec for spec in wanted if spec.name not in present]
     if missing and not dry_run:
         await _create(admin, missing, replication)
     states = [TopicState(spec.name, "missing" if dry_run else "created", {}) for spec in missing]
-    for spec in wanted:
-        if spec.name in present:
-            states.append(await _correct(admin, spec, dry_run))
-    return states
+    return states + [await _correct(admin, s, dry_run) for s in wanted if s.name in present]
 
 
 async def _create(admin: Any, missing: list[TopicSpec], replication: int) -> None:
     answer = await admin.create_topics(
-        [
-            NewTopic(s.name, s.partitions, replication, topic_configs=s.config)
-            for s in missing
-        ]
+        [NewTopic(s.name, s.partitions, replication, topic_configs=s.config) for s in missing]
     )
     for topic, code, *rest in answer.topic_errors:
         error = for_code(code)

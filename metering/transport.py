@@ -57,7 +57,7 @@ class Positions(Protocol):
         """Load what is needed for these partitions; the offset to continue from, by partition."""
 
 
-class BatchSchema(faust.Schema):  # type: ignore[misc]  # Faust ships no types
+class BatchSchema(faust.Schema[Any, Any]):
     """Marks a topic as a batch topic; the value of a stream item is the `Batch` itself."""
 
     def compile(self, app: Any, **_: Any) -> Callable[..., Awaitable[Any]]:
@@ -85,7 +85,8 @@ class ChunkRecords(kafka_fetcher.PartitionRecords):  # type: ignore[misc]  # aio
             batch = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():
                 raise kafka_fetcher.Errors.CorruptRecordException(f"invalid CRC in {self._tp}")
-            first, self.next_fetch_offset = self.next_fetch_offset, batch.next_offset
+            first: int = self.next_fetch_offset
+            self.next_fetch_offset: int = batch.next_offset
             if batch.is_control_batch:
                 yield Chunk(first, batch.next_offset, (), (), batch.max_timestamp)
                 continue
@@ -104,7 +105,7 @@ class ChunkRecords(kafka_fetcher.PartitionRecords):  # type: ignore[misc]  # aio
 kafka_fetcher.PartitionRecords = ChunkRecords
 
 
-class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no types
+class BatchConsumer(driver.Consumer):
     """Faust's consumer, reading whole fetch batches and continuing from the state's position."""
 
     async def subscribe(self, topics: Iterable[str]) -> None:
@@ -121,7 +122,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no ty
         """
         await super().perform_seek()
         tps = {TP(*tp) for tp in self.assignment() if tp.topic in _batch_topics}
-        await self.seek_batches(await self.app.positions.load(tps))
+        positions: Positions = self.app.positions  # type: ignore[attr-defined]  # ours, set in app.py
+        await self.seek_batches(await positions.load(tps))
 
     async def seek_batches(self, offsets: Mapping[TP, int]) -> None:
         """Continue these partitions from these offsets."""
@@ -147,7 +149,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no ty
 
     async def _drain_once(self) -> None:
         if not self.flow_active:
-            await self.wait(self.can_resume_flow)
+            await self.can_resume_flow.wait()
             return
         tps = set(self._get_active_partitions())
         if not tps:
@@ -169,7 +171,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no ty
         if tp.topic not in _batch_topics or not chunks:
             return
         batch = Batch(tp, chunks, self.highwater(tp))
-        message = ConsumerMessage(
+        message: Any = ConsumerMessage(
             tp.topic,
             tp.partition,
             batch.next - 1,
@@ -177,7 +179,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no ty
             0,
             None,
             None,
-            batch,
+            batch,  # type: ignore[arg-type]  # the value is the batch itself
             None,
             0,
             0,
@@ -188,7 +190,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]  # Faust ships no ty
         self._read_offset[tp] = batch.next
 
 
-class BatchTransport(driver.Transport):  # type: ignore[misc]  # Faust ships no types
+class BatchTransport(driver.Transport):
     """Faust's aiokafka transport with the batch consumer; select it by `meteringbatch://`."""
 
     Consumer = BatchConsumer

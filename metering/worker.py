@@ -14,7 +14,6 @@ from faust.types import TP
 
 from metering.catalog.reader import follow
 from metering.catalog.resolved import Catalog
-from metering.errors import UserError
 from metering.events import TICK_TYPE
 from metering.records import Progress, encode, key
 from metering.settings import Settings
@@ -68,9 +67,7 @@ class Worker:
                 self.names.meter_state,
                 self.names.meter_segments,
             ),
-            self.names.hourly: Journal(
-                settings.brokers(), self.publisher, self.names.rate_state
-            ),
+            self.names.hourly: Journal(settings.brokers(), self.publisher, self.names.rate_state),
         }
 
     async def start(self) -> None:
@@ -93,7 +90,10 @@ class Worker:
         except Exception as error:
             die("state_not_loaded", error=str(error), hint=getattr(error, "hint", ""))
         self._awake = time.monotonic()
-        log.info("partitions_assigned", positions={f"{t.topic}-{t.partition}": o for t, o in offsets.items()})
+        log.info(
+            "partitions_assigned",
+            positions={f"{t.topic}-{t.partition}": o for t, o in offsets.items()},
+        )
         return offsets
 
     async def _start_of(self, tp: TP) -> int:
@@ -127,9 +127,7 @@ class Worker:
                 )
             )
         else:
-            fold = RateFold(
-                RateRules(tp.partition, self.names.charges, epoch, settings.close_grace_hours)
-            )
+            fold = RateFold(RateRules(tp.partition, self.names.charges, epoch, settings.close_grace_hours))
         kind = type(fold).__name__
         folder = settings.home / "state" / settings.instance / f"{tp.topic}-{tp.partition}"
         store = Store(folder, Identity(1, kind, tp.topic, tp.partition, epoch))
@@ -233,9 +231,7 @@ class Worker:
                 at=time.time_ns() // 1_000_000,
             )
             place = key("meter", tp.partition)
-            await self.publisher.publish(
-                tp.partition, [Output(self.names.progress, place, encode(record))]
-            )
+            await self.publisher.publish(tp.partition, [Output(self.names.progress, place, encode(record))])
 
     async def tick_idle(self) -> None:
         """Append a tick to each partition that is at its end, quiet, and has something to close."""

@@ -6,6 +6,7 @@ pinned, and live keys are refused unless they are asked for.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,9 +69,7 @@ class StripeProvider:
 
     def find_invoice(self, external_customer: str, plan: Plan) -> HeldInvoice | None:
         """The invoice that carries the plan's id; voided and deleted ones do not count."""
-        listed = self._all(
-            lambda after: self._client.invoices.list(_page(after, customer=external_customer))
-        )
+        listed = self._all(lambda after: self._client.invoices.list(_page(after, customer=external_customer)))
         for held in listed:
             mine = held.metadata and held.metadata.to_dict().get("um_invoice") == plan.id
             if mine and held.status != "void":
@@ -122,14 +121,12 @@ class StripeProvider:
     def finalize(self, external: str, key: str) -> HeldInvoice:
         """Finalize a draft; Stripe collects from then on."""
         params: Any = {"auto_advance": True}
-        return _held(
-            _call(lambda: self._client.invoices.finalize_invoice(external, params, _options(key)))
-        )
+        return _held(_call(lambda: self._client.invoices.finalize_invoice(external, params, _options(key))))
 
     def _all(self, page: Callable[[str | None], Any]) -> Iterator[Any]:
         after = None
         while True:
-            found = _call(lambda after=after: page(after))
+            found: Any = _call(partial(page, after))
             yield from found.data
             if not found.has_more:
                 return

@@ -170,9 +170,7 @@ def _answer(status: int, body: dict[str, Any], *, replayed: bool = False) -> web
 def application(fake: Fake) -> web.Application:
     """The fake as an aiohttp application."""
     app = web.Application()
-    app.add_routes(
-        [web.post("/admin/faults", fake.add_fault), web.route("*", "/v1/{rest:.*}", fake.handle)]
-    )
+    app.add_routes([web.post("/admin/faults", fake.add_fault), web.route("*", "/v1/{rest:.*}", fake.handle)])
     return app
 
 
@@ -181,7 +179,7 @@ def running(path: Path, clock: Callable[[], float] = time.time) -> Iterator[tupl
     """The fake in a thread of its own on a free loopback port: its base address and itself."""
     loop = asyncio.new_event_loop()
     fake = Fake(path, clock)
-    started: "list[str]" = []
+    started: list[str] = []
     ready = threading.Event()
 
     async def serve() -> web.AppRunner:

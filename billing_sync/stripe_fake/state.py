@@ -51,9 +51,7 @@ class State:
 
     def put(self, body: dict[str, Any]) -> None:
         """Replace an object."""
-        self._db.execute(
-            "UPDATE object SET body = ? WHERE id = ?", (json.dumps(body), body["id"])
-        )
+        self._db.execute("UPDATE object SET body = ? WHERE id = ?", (json.dumps(body), body["id"]))
 
     def delete(self, identity: str) -> None:
         """Remove an object."""

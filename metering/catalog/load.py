@@ -75,7 +75,7 @@ def load_texts(texts: dict[str, str]) -> Catalog:
     if mistakes:
         raise CatalogError(mistakes)
     values = {kind: tuple(p.value for p in found) for kind, found in placed.items()}
-    return resolve(CatalogFile.model_construct(**values))
+    return resolve(CatalogFile.model_construct(None, **values))
 
 
 def _read_file(file: str, text: str, placed: dict[str, list[_Placed]]) -> Iterator[Mistake]:
@@ -99,9 +99,7 @@ def _read_file(file: str, text: str, placed: dict[str, list[_Placed]]) -> Iterat
             yield from _read_item(file, _KINDS[name.value], item, placed[name.value])
 
 
-def _read_item(
-    file: str, model: type[BaseModel], node: yaml.Node, found: list[_Placed]
-) -> Iterator[Mistake]:
+def _read_item(file: str, model: type[BaseModel], node: yaml.Node, found: list[_Placed]) -> Iterator[Mistake]:
     loader = yaml.SafeLoader("")
     try:
         raw = loader.construct_document(node)
@@ -201,9 +199,7 @@ def _check_card(card: _Placed, meters: dict[str, MeterFile]) -> Iterator[Mistake
             )
 
 
-def _check_price(
-    file: str, node: yaml.Node, price: Any, meters: dict[str, MeterFile]
-) -> Iterator[Mistake]:
+def _check_price(file: str, node: yaml.Node, price: Any, meters: dict[str, MeterFile]) -> Iterator[Mistake]:
     meter = meters.get(price.meter)
     if meter is None:
         yield Mistake(file, _line(node), f"price `{price.id}`: no meter `{price.meter}`")

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -145,7 +146,7 @@ class RateCardFile(_Model):
         if not self.versions:
             raise ValueError("a rate card needs at least one version")
         starts = [version.starts for version in self.versions]
-        if any(a >= b for a, b in zip(starts, starts[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(starts)):
             raise ValueError("versions must be in rising order of `from`, each at its own instant")
         return self
 

@@ -154,9 +154,7 @@ def _seconds(version: VersionFile) -> int:
     return int(version.starts.timestamp())
 
 
-def _segment(
-    card: RateCardFile, version: VersionFile, ends: int | None, price: PriceFile
-) -> Segment:
+def _segment(card: RateCardFile, version: VersionFile, ends: int | None, price: PriceFile) -> Segment:
     return Segment(
         starts=_seconds(version),
         ends=ends,

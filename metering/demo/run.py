@@ -50,7 +50,7 @@ def run_demo(
     pipeline = Pipeline(own, settings, workers, console.print)
     pipeline.start()
     try:
-        _introduce(sent, pipeline, own)
+        _introduce(sent, pipeline)
         with _stage(times, "send"):
             asyncio.run(_send(own, sent))
         with _stage(times, "meter, rate and store"):
@@ -104,7 +104,7 @@ def _example() -> Path:
     return EXAMPLE
 
 
-def _introduce(sent: Traffic, pipeline: Pipeline, own: Settings) -> None:
+def _introduce(sent: Traffic, pipeline: Pipeline) -> None:
     processes = ", ".join(f"{name} (process {pid})" for name, pid in pipeline.pids().items())
     console.print(f"[green]✓[/] {processes}; logs in {pipeline.folder}")
     console.print(
@@ -177,18 +177,14 @@ def _show(bill: Bill, billed: RunResult, lines: list[Line], times: dict[str, flo
         console.print("[red]The account does not add up.[/]")
 
 
-def _figures(
-    bill: Bill, billed: RunResult, lines: list[Line], times: dict[str, float]
-) -> dict[str, object]:
+def _figures(bill: Bill, billed: RunResult, lines: list[Line], times: dict[str, float]) -> dict[str, object]:
     """The same figures for a machine; amounts are strings."""
     return {
         "period": PERIOD,
         "bill": {
             "customer": bill.customer,
             "currency": bill.currency,
-            "lines": [
-                {k: str(v) for k, v in line._asdict().items()} for line in bill.lines
-            ],
+            "lines": [{k: str(v) for k, v in line._asdict().items()} for line in bill.lines],
             "rounding": str(bill.rounding),
             "total": str(bill.total),
         },
@@ -202,8 +198,7 @@ def _figures(
             for i in billed.invoices
         ],
         "account": [
-            {"title": i.title, "left": i.left, "right": i.right, "adds_up": i.adds_up}
-            for i in lines
+            {"title": i.title, "left": i.left, "right": i.right, "adds_up": i.adds_up} for i in lines
         ],
         "seconds": {stage: f"{seconds:.3f}" for stage, seconds in times.items()},
     }
@@ -214,5 +209,3 @@ def _stage(times: dict[str, float], name: str) -> Iterator[None]:
     began = time.monotonic()
     yield
     times[name] = time.monotonic() - began
-
-

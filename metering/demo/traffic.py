@@ -82,9 +82,7 @@ def _requests(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 yield product, request
 
 
-def _event(
-    number: int, product: str, request: dict[str, str], chance: random.Random
-) -> dict[str, Any]:
+def _event(number: int, product: str, request: dict[str, str], chance: random.Random) -> dict[str, Any]:
     (customer,) = chance.choices(list(CUSTOMERS), weights=list(CUSTOMERS.values()))
     text = request["TIMESTAMP"].replace(" ", "T")[:26] + "+00:00"
     offset = datetime.fromisoformat(text) - TRACE_START
@@ -103,9 +101,7 @@ def _event(
     }
 
 
-def _send(
-    made: Traffic, event: dict[str, Any], at: datetime, number: int, chance: random.Random
-) -> None:
+def _send(made: Traffic, event: dict[str, Any], at: datetime, number: int, chance: random.Random) -> None:
     key = event["customer"].encode()
     value = json.dumps(_form(event, number)).encode()
     sent_at = at

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ _CONFIG = """<clickhouse><max_server_memory_usage>{memory}</max_server_memory_us
 <users_config>{users}</users_config></clickhouse>"""
 
 
+_connect: Callable[[str], Any] = chdb.connect
+
+
 class Engine:
     """The one engine of this process; each request gets a handle of its own (0.9 ms)."""
 
@@ -54,12 +58,12 @@ class Engine:
         users.write_text(_USERS)
         config.write_text(_CONFIG.format(memory=_MEMORY_BYTES, users=users))
         self._address = f"{data}?config-file={config}"
-        self._keep = chdb.connect(self._address)
+        self._keep = _connect(self._address)
         self.sessions: dict[str, tuple[Any, asyncio.Lock, float]] = {}
 
     def open(self, database: str) -> Any:
         """A fresh handle: `SET` and `USE` of one request never reach another."""
-        handle = chdb.connect(self._address)
+        handle = _connect(self._address)
         try:
             if database:
                 handle.query("USE `" + database.replace("`", "\\`") + "`")
@@ -100,7 +104,7 @@ class Request:
     @property
     def database(self) -> str:
         """The database that the client named."""
-        return self.params.get("database") or self.http.headers.get("X-ClickHouse-Database", "")
+        return self.params.get("database") or str(self.http.headers.get("X-ClickHouse-Database", ""))
 
     @property
     def settings(self) -> dict[str, str]:
@@ -170,7 +174,7 @@ class Endpoint:
                 return await self._execute(request, handle)
             finally:
                 for name in request.settings:
-                    await self._run(lambda name=name: handle.query(f"SET {name} = DEFAULT"))
+                    await self._run(partial(handle.query, f"SET {name} = DEFAULT"))
 
     async def _expire_sessions(self) -> None:
         limit = time.monotonic() - _SESSION_SECONDS
@@ -181,9 +185,7 @@ class Endpoint:
 
     async def _execute(self, request: Request, handle: Any) -> web.StreamResponse:
         for name, value in request.settings.items():
-            await self._run(
-                lambda name=name, value=value: handle.query(f"SET {name} = {wire.quote(value)}")
-            )
+            await self._run(partial(handle.query, f"SET {name} = {wire.quote(value)}"))
         body = request.statement
         if wire.INSERT.match(body):
             found = wire.INSERT_FORMAT.search(body, 0, 1 << 16)
@@ -191,9 +193,7 @@ class Endpoint:
                 return await self._insert(request, handle, found)
         return await self._query(request, handle, body.decode("utf-8", "surrogateescape"))
 
-    async def _insert(
-        self, request: Request, handle: Any, found: "re.Match[bytes]"
-    ) -> web.StreamResponse:
+    async def _insert(self, request: Request, handle: Any, found: "re.Match[bytes]") -> web.StreamResponse:
         body = request.statement
 
         def insert() -> Any:
@@ -274,9 +274,7 @@ class Endpoint:
                 request.http.transport.abort()
             return request.response
         headers = {
-            k: v
-            for k, v in request.headers.items()
-            if k not in ("X-ClickHouse-Format", "Content-Encoding")
+            k: v for k, v in request.headers.items() if k not in ("X-ClickHouse-Format", "Content-Encoding")
         }
         headers["X-ClickHouse-Exception-Code"] = str(code)
         return web.Response(status=status, text=message + "\n", headers=headers)
@@ -289,9 +287,7 @@ def application(path: Path) -> web.Application:
     async def ping(_: web.Request) -> web.Response:
         return web.Response(text="Ok.\n")
 
-    app = web.Application(
-        client_max_size=_BODY_BYTES, handler_args={"auto_decompress": False}
-    )
+    app = web.Application(client_max_size=_BODY_BYTES, handler_args={"auto_decompress": False})
     app.add_routes([web.get("/ping", ping), web.route("*", "/", endpoint.handle)])
     return app
 

@@ -10,9 +10,7 @@ from backports import zstd
 
 FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 INSERT = re.compile(rb"\s*INSERT\s+INTO\b", re.IGNORECASE)
-INSERT_FORMAT = re.compile(
-    rb"\bFORMAT\s+(\w+)(?:[ \t]*;)?(?:[ \t]*\r?\n|[ \t]+|$)", re.IGNORECASE
-)
+INSERT_FORMAT = re.compile(rb"\bFORMAT\s+(\w+)(?:[ \t]*;)?(?:[ \t]*\r?\n|[ \t]+|$)", re.IGNORECASE)
 READS = re.compile(r"\s*(SELECT|WITH|SHOW|DESC|DESCRIBE|EXPLAIN|EXISTS|\()", re.IGNORECASE)
 STREAMED = re.compile(r"\s*(SELECT|WITH|\()", re.IGNORECASE)
 HOST_FILES = re.compile(r"\bINTO\s+OUTFILE\b|\bFROM\s+INFILE\b", re.IGNORECASE)

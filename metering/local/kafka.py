@@ -142,9 +142,7 @@ def start(folder: Path, broker: int, controller: int) -> process.Running:
         raise UserError("no Java 17 or newer was found", hint="install one, or set KAFKA_BROKERS")
     folder.mkdir(parents=True, exist_ok=True)
     properties, data = folder / "server.properties", folder / "data"
-    properties.write_text(
-        _PROPERTIES.format(broker=broker, controller=controller, data=data.resolve())
-    )
+    properties.write_text(_PROPERTIES.format(broker=broker, controller=controller, data=data.resolve()))
     (folder / "log4j2.yaml").write_text(_LOG4J)
     libs = str(cache_folder() / "libs" / "*")
     base = [java, "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-cp", libs]

@@ -141,7 +141,7 @@ def _folder(settings: Settings, name: str) -> Path:
 def _ports(settings: Settings) -> dict[str, int]:
     """Ports stay the same over down and up, unless somebody else took them."""
     file = settings.home / "local" / "ports.json"
-    ports = {str(name): int(port) for name, port in _read(file).items()}
+    ports = {name: int(str(port)) for name, port in _read(file).items()}
     owners = {"broker": KAFKA, "controller": KAFKA, "clickhouse": CLICKHOUSE}
     for name, part in owners.items():
         mine = process.find(_folder(settings, part) / "pid") is not None

@@ -25,9 +25,7 @@ def start(folder: Path) -> tuple[process.Running, int]:
         pid_file=folder / "pid",
         log_file=log_file,
     )
-    process.wait_until_ready(
-        running, port_file.exists, what=NAME, log_file=log_file, seconds=_START_SECONDS
-    )
+    process.wait_until_ready(running, port_file.exists, what=NAME, log_file=log_file, seconds=_START_SECONDS)
     return running, int(port_file.read_text())
 
 

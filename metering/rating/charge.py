@@ -9,7 +9,7 @@ from typing import NamedTuple
 from metering.rating.cards import Price
 
 EXACT = 18  # decimals of an exact amount: 12 of a unit price and at most 6 of a quantity
-_MICRO_IN_EXACT = 10 ** (EXACT - 6)
+_MICRO_IN_EXACT: int = 10 ** (EXACT - 6)
 
 
 class TierPart(NamedTuple):
@@ -65,7 +65,7 @@ def _part(tier: int, units: int, unit_price: int, flat_fee: int, scale: int) -> 
 
 def round_exact(amount: int) -> int:
     """10^-18 to micro-units, half away from zero."""
-    magnitude = (abs(amount) + _MICRO_IN_EXACT // 2) // _MICRO_IN_EXACT
+    magnitude: int = (abs(amount) + _MICRO_IN_EXACT // 2) // _MICRO_IN_EXACT
     return magnitude if amount >= 0 else -magnitude
 
 

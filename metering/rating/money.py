@@ -24,7 +24,7 @@ def parse_decimal(text: str | int | Decimal, decimals: int) -> int:
         raise ValueError(f"{text!r} is too large")
     mantissa = int("".join(map(str, digits)))
     if exponent + decimals >= 0:
-        value = mantissa * 10 ** (exponent + decimals)
+        value: int = mantissa * 10 ** (exponent + decimals)
     else:
         value, rest = divmod(mantissa, 10 ** min(-(exponent + decimals), len(digits) + 1))
         if rest:

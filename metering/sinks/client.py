@@ -13,9 +13,7 @@ _CONNECT_SECONDS = 10
 _ANSWER_SECONDS = 30
 
 # From measurements with ClickHouse 26 and the list that Kafka Connect's sink retries.
-_RETRY = frozenset(
-    [3, 159, 164, 202, 203, 209, 210, 236, 241, 242, 252, 285, 319, 394, 425, 999]
-)
+_RETRY = frozenset([3, 159, 164, 202, 203, 209, 210, 236, 241, 242, 252, 285, 319, 394, 425, 999])
 _POISON = frozenset([6, 26, 27, 38, 41, 53, 69, 70, 117, 349, 376, 407, 469])
 
 
@@ -45,9 +43,7 @@ def remedy_for(error: BaseException) -> Remedy:
 def _parameters(url: str, database: str) -> dict[str, Any]:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(
-            f"{url!r} is not a ClickHouse address", hint="write http://user:password@host:8123"
-        )
+        raise UserError(f"{url!r} is not a ClickHouse address", hint="write http://user:password@host:8123")
     return {
         "host": parts.hostname,
         "port": parts.port or (8443 if parts.scheme == "https" else 8123),
@@ -84,9 +80,7 @@ def unreachable(url: str, database: str, error: BaseException) -> UserError:
     place = urlsplit(url)
     where = f"{place.scheme}://{place.hostname}:{place.port}"  # never the password
     if getattr(error, "code", None) == 81:
-        return UserError(
-            f"ClickHouse at {where} has no database `{database}`", hint="run `metering migrate`"
-        )
+        return UserError(f"ClickHouse at {where} has no database `{database}`", hint="run `metering migrate`")
     return UserError(
         f"ClickHouse at {where} does not answer: {str(error).splitlines()[0][:200]}",
         hint="run `metering local up`, or check CLICKHOUSE_URL",

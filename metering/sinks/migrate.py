@@ -62,8 +62,7 @@ def _apply(client: Any, migration: Migration) -> bool:
     if known:
         if known[0][0] != migration.md5:
             raise UserError(
-                f"migration {migration.version:03}_{migration.name}.sql was edited after it was"
-                " applied",
+                f"migration {migration.version:03}_{migration.name}.sql was edited after it was applied",
                 hint="restore the file and put the change into a new migration",
             )
         return False

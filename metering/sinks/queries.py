@@ -136,7 +136,8 @@ class Books:
     def rating_errors(self, period: str) -> int:
         """Usage of a period that no price covers."""
         ((count,),) = self._rows(
-            "SELECT count() FROM rating_errors_current WHERE period = {period:String}", period=period
+            "SELECT count() FROM rating_errors_current WHERE period = {period:String}",
+            period=period,
         )
         return int(count)
 

@@ -34,9 +34,7 @@ class TableRow(NamedTuple):
 
 
 _COLUMNS = {
-    "events": (
-        "customer type time id source data k_topic k_partition k_offset k_index appended"
-    ),
+    "events": ("customer type time id source data k_topic k_partition k_offset k_index appended"),
     "hourly": "customer meter hour dimensions quantity events late version",
     "charges": (
         "customer period price hour meter currency quantity quantity_before quantity_after amount"
@@ -44,9 +42,7 @@ _COLUMNS = {
         " slice_flat_fees slice_amounts version"
     ),
     "rating_errors": "customer period meter hour quantity reason detail version",
-    "period_closes": (
-        "customer period currency rows errors amount digest watermark version"
-    ),
+    "period_closes": ("customer period currency rows errors amount digest watermark version"),
     "rejected": (
         "k_topic k_partition k_offset k_index appended reason detail customer event_id event_type"
         " payload version"

@@ -101,7 +101,11 @@ class Writer:
             rows,
             column_names=COLUMNS[table],
             column_types=self._types[table],
-            settings={"insert_deduplication_token": token, "async_insert": 0, "insert_deduplicate": 1},
+            settings={
+                "insert_deduplication_token": token,
+                "async_insert": 0,
+                "insert_deduplicate": 1,
+            },
         )
 
     async def _put_aside(self, table: str, row: Row, origin: Origin, error: Exception) -> None:

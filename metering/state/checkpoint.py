@@ -44,7 +44,13 @@ class DurableFold:
     """One partition of one fold, with its local store and its journal."""
 
     def __init__(
-        self, fold: Fold, partition: int, epoch: int, store: Store, journal: Journal, publisher: Publisher
+        self,
+        fold: Fold,
+        partition: int,
+        epoch: int,
+        store: Store,
+        journal: Journal,
+        publisher: Publisher,
     ) -> None:
         self.fold = fold
         self.partition = partition
@@ -153,10 +159,10 @@ def pieces(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
         start, size = 0, 0
         for index, value in enumerate(chunk.values):
             size += len(value or b"")
-            if index + 1 - start >= PIECE_VALUES or size >= PIECE_BYTES:
-                if index + 1 < len(chunk.values):
-                    yield [_part(chunk, start, index + 1)]
-                    start, size = index + 1, 0
+            is_full = index + 1 - start >= PIECE_VALUES or size >= PIECE_BYTES
+            if is_full and index + 1 < len(chunk.values):
+                yield [_part(chunk, start, index + 1)]
+                start, size = index + 1, 0
         yield [_part(chunk, start, len(chunk.values))]
 
 
@@ -169,5 +175,3 @@ def _part(chunk: Chunk, start: int, stop: int) -> Chunk:
         chunk.values[start:stop],
         chunk.appended,
     )
-
-

@@ -60,9 +60,7 @@ class SeenIds:
 
     def take_segments(self, first: int, upto: int) -> list[Segment]:
         """The ids added since the last call, packed by day, for the offsets `first` to `upto - 1`."""
-        segments = [
-            Segment(day, first, upto, b"".join(ids)) for day, ids in sorted(self._fresh.items())
-        ]
+        segments = [Segment(day, first, upto, b"".join(ids)) for day, ids in sorted(self._fresh.items())]
         for day, ids in self._fresh.items():
             self._days[day].extend(ids)
         self._fresh.clear()

@@ -61,8 +61,7 @@ class Journal:
         ]
         await self._publisher.publish(partition, pending)
         records: list[Keyed] = [
-            (b"e" + e.key, None if e.value is None else _pack((e.version, e.value)))
-            for e in changes.entries
+            (b"e" + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
         ]
         position = _Position(changes.epoch, changes.offset, changes.header)
         records.append((_POSITION_KEY, _pack(position)))

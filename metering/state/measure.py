@@ -9,6 +9,7 @@ from metering.catalog.resolved import Catalog, Meter
 from metering.events import Refusal, UsageEvent
 
 MICRO = 6  # quantities are integers of 10^-6 unit in every fold, whatever the meter's scale
+ONE = 1_000_000  # one unit
 LARGEST_DIGITS = 18  # digits before the point of one event's quantity
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
@@ -68,16 +69,14 @@ def _unknown(event: UsageEvent, catalog: Catalog) -> Refusal | None:
 
 def _quantity(event: UsageEvent, meter: Meter) -> int | Refusal:
     if meter.aggregation == "count":
-        return 10**MICRO
+        return ONE
     value = _at_path(event.data, meter.value_path)
     place = ".".join(("data", *meter.value_path))
     if value is None:
         return _refuse(event, "missing_value", f"`{place}` is missing; meter `{meter.id}` needs it.")
     number = _exact(value)
     if number is None:
-        return _refuse(
-            event, "not_a_number", f"`{place}` must be a JSON number or a plain decimal string."
-        )
+        return _refuse(event, "not_a_number", f"`{place}` must be a JSON number or a plain decimal string.")
     return _to_micro(event, meter, place, number)
 
 
@@ -93,8 +92,7 @@ def _to_micro(event: UsageEvent, meter: Meter, place: str, number: Decimal | int
         return _refuse(
             event,
             "too_many_decimals",
-            f"`{place}` has more than the {meter.scale} decimals of meter `{meter.id}`; it is not"
-            " rounded.",
+            f"`{place}` has more than the {meter.scale} decimals of meter `{meter.id}`; it is not rounded.",
         )
     return int(decimal.scaleb(MICRO))
 

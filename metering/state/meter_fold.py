@@ -175,7 +175,7 @@ class MeterFold:
             topic=self.rules.events_topic,
             partition=self.rules.partition,
             offset=offset,
-            index=item.index,
+            index=item.place,
             reason=refusal.reason,
             detail=detail,
             customer=refusal.customer,
@@ -185,7 +185,7 @@ class MeterFold:
             payload=item.raw[:LETTER_PAYLOAD_BYTES],
             version=str(version(self.rules.epoch, offset, self._revision)),
         )
-        place = key(self.rules.events_topic, self.rules.partition, offset, item.index)
+        place = key(self.rules.events_topic, self.rules.partition, offset, item.place)
         return Output(self.rules.rejected_topic, place, encode(letter))
 
     @property

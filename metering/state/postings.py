@@ -133,9 +133,7 @@ class Books(NamedTuple):
     errors: int
 
 
-def post_close(
-    topic: str, customer: str, period: str, books: Books, watermark: int, stamp: str
-) -> Output:
+def post_close(topic: str, customer: str, period: str, books: Books, watermark: int, stamp: str) -> Output:
     """The record behind the last charge of a period: their number, sum and digest."""
     record = PeriodClose(
         customer=customer,
@@ -152,8 +150,11 @@ def post_close(
 
 
 def close_digest(rows: list[tuple[str, int, int]]) -> str:
-    """sha256 over the lines `price|hour|amount`, ordered by price and hour, amounts in micro-units
-    written with 6 decimals; a reader of the charges computes the same."""
+    """The fingerprint of a period's charges, which a reader of them computes again.
+
+    sha256 over the lines `price|hour|amount`, ordered by price and hour; `amount` in micro-units
+    is written with 6 decimals.
+    """
     lines = (f"{price}|{hour}|{format_micro(amount)}\n" for price, hour, amount in sorted(rows))
     return sha256("".join(lines).encode()).hexdigest()
 

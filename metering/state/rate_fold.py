@@ -29,7 +29,6 @@ from metering.state.postings import (
     post_void,
 )
 
-
 HEAVY_SLOTS = 5_000
 
 
@@ -151,13 +150,10 @@ class RateFold:
         if catalog.customer(slot.customer) is None:
             detail = f"Customer `{slot.customer}` is no longer in the catalog; put it back."
             rated: list[HourCharge | Unpriced] = [
-                Unpriced(hour, quantity, "unknown_customer", detail)
-                for hour, quantity in quantities
+                Unpriced(hour, quantity, "unknown_customer", detail) for hour, quantity in quantities
             ]
         else:
-            rated = hourly_charges(
-                catalog.segments(slot.customer, slot.meter), quantities, MICRO
-            )
+            rated = hourly_charges(catalog.segments(slot.customer, slot.meter), quantities, MICRO)
         outputs = []
         for hour_charge in rated:
             if isinstance(hour_charge, Unpriced):
@@ -167,9 +163,7 @@ class RateFold:
                 outputs.extend(self._settle_charge(slot, hour_charge, events, stamp))
         return outputs
 
-    def _settle_charge(
-        self, slot: Slot, rated: HourCharge, events: int, stamp: str
-    ) -> list[Output]:
+    def _settle_charge(self, slot: Slot, rated: HourCharge, events: int, stamp: str) -> list[Output]:
         outputs = self._withdraw_error(slot, rated.hour, stamp)
         row = charge_row(rated, events)
         known = self._rows.setdefault(slot, {}).get(rated.hour)
@@ -182,10 +176,9 @@ class RateFold:
         outputs.append(post_charge(self.rules.charges_topic, slot, rated, row, stamp))
         return outputs
 
-    def _settle_unpriced(
-        self, slot: Slot, unpriced: Unpriced, catalog: Catalog, stamp: str
-    ) -> list[Output]:
-        hour, outputs = unpriced.hour, []
+    def _settle_unpriced(self, slot: Slot, unpriced: Unpriced, catalog: Catalog, stamp: str) -> list[Output]:
+        hour = unpriced.hour
+        outputs: list[Output] = []
         known = self._rows.get(slot, {}).pop(hour, None)
         if known is not None:
             outputs.append(post_void(self.rules.charges_topic, slot, hour, known, stamp))
@@ -216,7 +209,7 @@ class RateFold:
         return [post_error(self.rules.charges_topic, slot, hour, 0, "", "", stamp)]
 
     def _close_periods(self, stamp: str) -> list[Output]:
-        outputs = []
+        outputs: list[Output] = []
         for period in sorted(self._open_periods):
             if is_closed(period, self.watermark, self.rules.grace_hours):
                 customers = sorted({s.customer for s in self._totals if s.period == period})

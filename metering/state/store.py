@@ -8,6 +8,7 @@ it, never between.
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
@@ -105,7 +106,12 @@ class Store:
 
     def replace(self, saved: Saved) -> None:
         """Take a state that was rebuilt from the journal in place of what is here."""
-        for kind in (_POSITION, _PENDING, _ENTRY, _SEGMENT):  # no position: no state, should we die here
+        for kind in (
+            _POSITION,
+            _PENDING,
+            _ENTRY,
+            _SEGMENT,
+        ):  # no position: no state, should we die here
             for found in [place for place, _ in self._scan(kind)]:
                 del self._db[found]
         batch = WriteBatch(raw_mode=True)
@@ -125,6 +131,7 @@ class Store:
 
     def _scan(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
         options = ReadOptions()
+        found: Any
         for found, value in self._db.items(from_key=kind, read_opt=options):
             if not found.startswith(kind):
                 return

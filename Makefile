@@ -1,0 +1,29 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+help: ## show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
+	@touch $(READY)
+
+demo: $(READY) ## from real usage events to a bill and an account that adds up
+	$(BIN)/metering demo
+
+test: $(READY) ## every test, on the real parts
+	$(BIN)/pytest -q
+
+check: $(READY) ## ruff, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## stop the local parts and remove what was made here
+	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
+	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help demo test check clean
