@@ -1,0 +1,40 @@
+"""Fixtures: the real parts, started once a test session in a folder of their own."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from metering.local import parts
+from metering.settings import Settings
+
+for variable in [v for v in os.environ if v.startswith(("METERING_", "KAFKA_", "CLICKHOUSE_"))]:
+    if variable not in ("METERING_CACHE", "METERING_LOCAL_KAFKA"):
+        del os.environ[variable]  # a developer's own deployment is not the tests'
+
+
+@pytest.fixture(scope="session")
+def local_parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Kafka and ClickHouse on free ports; stopped by their ids at the end."""
+    settings = Settings(home=tmp_path_factory.mktemp("parts"))
+    parts.up(settings)
+    yield settings
+    parts.down(settings)
+
+
+@pytest.fixture
+def deployment(local_parts: Settings, tmp_path: Path) -> Settings:
+    """A deployment with topics, database and folder of its own on the shared parts."""
+    name = "".join(c if c.isalnum() else "_" for c in tmp_path.name)
+    return local_parts.model_copy(
+        update={
+            "kafka_brokers": local_parts.brokers(),
+            "clickhouse_url": local_parts.clickhouse(),
+            "home": tmp_path,
+            "database": f"test_{name}",
+            "topic_prefix": f"{name}.",
+            "checkpoint_seconds": 0.2,
+            "sink_batch_seconds": 0.2,
+            "tick_idle_seconds": 86_400.0,
+        }
+    )
