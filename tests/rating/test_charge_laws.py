@@ -16,8 +16,7 @@ def prices(draw: st.DrawFn) -> Price:
     count = 1 if model == "unit" else draw(st.integers(1, 4))
     bounds = sorted(draw(st.sets(st.integers(1, 3000 * UNIT), min_size=count - 1, max_size=count - 1)))
     tiers = [
-        Tier(bound, draw(st.integers(0, 10**13)), draw(st.integers(0, 10**8)))
-        for bound in [*bounds, None]
+        Tier(bound, draw(st.integers(0, 10**13)), draw(st.integers(0, 10**8))) for bound in [*bounds, None]
     ]
     return Price(model, tuple(tiers))
 
