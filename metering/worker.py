@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import structlog
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from metering.catalog.reader import follow
@@ -235,7 +236,12 @@ class Worker:
 
     async def tick_idle(self) -> None:
         """Append a tick to each partition that is at its end, quiet, and has something to close."""
-        limit = self.settings.tick_idle_seconds
+        try:
+            await self._tick_idle(self.settings.tick_idle_seconds)
+        except KafkaError as error:
+            log.warning("broker_unreachable", error=repr(error), note="ticks wait until it is back")
+
+    async def _tick_idle(self, limit: float) -> None:
         for tp, durable in list(self._owned.items()):
             fold = durable.fold
             if not isinstance(fold, MeterFold) or not fold.has_open_periods:

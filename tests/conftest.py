@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from metering.local import parts
 from metering.settings import Settings
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from metering.events import ENVELOPE_LIMIT, Item, Refusal, UsageEvent, decode_values
 
 FLAT = {"id": "1", "customer": "c", "type": "t", "time": 1_700_000_000_000, "data": {"n": 1}}

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aiokafka.errors import KafkaError
+
 from billing_sync.run import RunResult, run_once
 from metering.catalog.load import load_folder
 from metering.catalog.publish import publish
@@ -129,7 +131,10 @@ async def _wait_for_books(own: Settings, sent: Traffic, pipeline: Pipeline) -> N
         with console.status("metering") as status:
             while time.monotonic() < deadline:
                 pipeline.watch()
-                state = await _books_state(own, sent, bounds)
+                try:
+                    state = await _books_state(own, sent, bounds)
+                except KafkaError as error:  # on its way back: the watch restarts it
+                    state = f"Kafka: {error}"
                 if not state:
                     return
                 status.update(f"metering: {state}")

@@ -13,6 +13,7 @@ from metering.settings import Settings
 
 KAFKA, CLICKHOUSE = "kafka", "clickhouse"
 _CLICKHOUSE_SECONDS = 60.0
+_RELEASE_SECONDS = 10.0
 _CLICKHOUSE_NAME = "ClickHouse, embedded engine (chDB)"
 
 Tell = Callable[[str], None]
@@ -145,7 +146,7 @@ def _ports(settings: Settings) -> dict[str, int]:
     owners = {"broker": KAFKA, "controller": KAFKA, "clickhouse": CLICKHOUSE}
     for name, part in owners.items():
         mine = process.find(_folder(settings, part) / "pid") is not None
-        if name not in ports or (not mine and process.is_listening(ports[name])):
+        if name not in ports or not (mine or process.wait_until_free(ports[name], _RELEASE_SECONDS)):
             ports[name] = process.free_port()
     _write(file, ports)
     return ports

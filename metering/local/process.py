@@ -1,6 +1,7 @@
 """Processes of the local parts: started apart from the terminal, found again, stopped by their id."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from metering.errors import UserError
 
 STOP_SECONDS = 20.0
+_PORTS = range(20_000, 30_000)
 
 
 class Running(NamedTuple):
@@ -92,10 +94,25 @@ def is_listening(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that is free now.
+
+    Below the range from which the system picks ports for outgoing connections: one of those could
+    take a part's port while the part is down.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise UserError(f"no port from {_PORTS[0]} to {_PORTS[-1]} is free on loopback")
+
+
+def wait_until_free(port: int, seconds: float) -> bool:
+    """Wait until a killed process has let go of its port."""
+    return _wait(lambda: not is_listening(port), seconds)
 
 
 def _signal(running: Running, number: int) -> None:

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 
+_ANSWER_MS = 5_000
+
+
 class Bounds(NamedTuple):
     """The first offset that the broker still holds, and the offset behind the last record."""
 
@@ -25,7 +28,9 @@ class LogBounds:
     async def of(self, topic: str, partition: int) -> Bounds:
         """The bounds of one partition, now."""
         if self._consumer is None:
-            consumer = AIOKafkaConsumer(bootstrap_servers=self._brokers)
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._brokers, request_timeout_ms=_ANSWER_MS
+            )
             await consumer.start()
             self._consumer = consumer
         tp = TopicPartition(topic, partition)

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from metering.rating import HourCharge, Price, Segment, Tier, charge, hourly_charges
 
 SCALE = 6

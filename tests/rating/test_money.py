@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from metering.rating import Price, Tier, charge
 from metering.rating.money import format_exact, format_micro, parse_decimal
 

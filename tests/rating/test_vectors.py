@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from metering.rating import HourCharge, Price, Segment, Tier, Unpriced, hourly_charges
 from metering.rating.money import MICRO, format_micro, parse_decimal
 

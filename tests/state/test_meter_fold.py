@@ -1,11 +1,13 @@
 """The meter fold: every event once, whatever the batches; nothing refused without a letter."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from metering.records import DeadLetter, HourlyTotal, Watermark
 from metering.state.fold import Changes, Saved
-
 from tests.state.folding import (
     HOUR,
     NOW,
@@ -34,7 +36,7 @@ cuts = st.lists(st.integers(0, 40), max_size=6)
 def fold_in_batches(values: list[bytes], cuts: list[int], *, restart: bool) -> tuple[object, list[Changes]]:
     fold, made = meter_fold(), []
     bounds = sorted({0, len(values), *(c for c in cuts if c < len(values))})
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         fold.fold([chunk(start, values[start:stop])], CATALOG)
         changes = fold.changes()
         assert changes is not None

@@ -4,13 +4,13 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from metering.catalog.resolved import Catalog, resolve
 from metering.rating import charge
 from metering.rating.money import format_micro, parse_quantity
 from metering.records import Charge, HourlyTotal, PeriodClose, RatingError, Watermark, encode, version
 from metering.state.fold import Changes, Saved
 from metering.state.postings import close_digest
-
 from tests.state.folding import CATALOG as TEXT
 from tests.state.folding import HOUR, NOW, START, catalog, chunk, rate_fold, records
 
