@@ -1,0 +1,66 @@
+"""A small world for the billing tests: books in memory, a ledger, the fake, a virtual clock."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from billing_sync.books import ClosedPeriod, PriceTotal
+from billing_sync.ledger import Ledger
+from billing_sync.providers.stripe import FAKE_KEY, StripeProvider
+from billing_sync.run import RunResult, bill
+from billing_sync.sender import Sender
+from billing_sync.stripe_fake.server import Fake, running
+
+
+def closed(customer: str = "acme", period: str = "2023-11", *micro: int, **changes: Any) -> ClosedPeriod:
+    amounts = micro or (1_234_567, 2_000_001)
+    prices = tuple(PriceTotal(f"p{n}", "tokens", Decimal(n + 1), m) for n, m in enumerate(amounts))
+    base = ClosedPeriod(customer, customer.title(), "", period, "USD", prices, sum(amounts), "")
+    return base._replace(**changes)
+
+
+class World:
+    """Runs rounds of billing; a round can be cut off and started again."""
+
+    def __init__(self, folder: Path, base: str, fake: Fake) -> None:
+        self.folder = folder
+        self.base = base
+        self.fake = fake
+        self.now = 1_700_000_000
+        self.books: list[ClosedPeriod] = [closed()]
+
+    def closed_periods(self, period: str | None) -> Iterable[ClosedPeriod]:
+        return [b for b in self.books if period in (None, b.period)]
+
+    def provider(self) -> StripeProvider:
+        return StripeProvider(FAKE_KEY, base=self.base)
+
+    def round(self, provider: Any = None) -> RunResult:
+        ledger = Ledger(self.folder / "ledger.sqlite3")
+        try:
+            used = provider or self.provider()
+            sender = Sender(ledger, used, clock=lambda: self.now, sleep=lambda _: None)
+            return bill(self, ledger, sender, "test", None)
+        finally:
+            ledger.close()
+
+    def fault(self, **fault: Any) -> None:
+        requests.post(f"{self.base}/admin/faults", json=fault, timeout=5).raise_for_status()
+
+    def invoices(self) -> list[dict[str, Any]]:
+        return [i for i in self.fake.state.all("invoice") if i["status"] != "void"]
+
+    def lines(self) -> list[dict[str, Any]]:
+        return self.fake.state.all("line_item")
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    with running(folder / "fake.sqlite3") as (base, fake):
+        made = World(folder, base, fake)
+        fake.clock = lambda: float(made.now)
+        yield made
