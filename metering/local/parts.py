@@ -52,7 +52,8 @@ def down(settings: Settings) -> list[str]:
 
 
 def restart(settings: Settings, name: str) -> None:
-    """Start one part again on its port after it died; its data is where it was."""
+    """Start one part again on its port; its data is where it was."""
+    process.stop(_folder(settings, name) / "pid")  # a killed process can take a moment to be gone
     ports = _ports(settings)
     if name == KAFKA:
         _start_kafka(settings, ports)
