@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from metering.catalog.cli import app as catalog_app
+from metering.commands import bill, dev, send, status, stop_children_when_told
 from metering.console import console, run_command
 from metering.local.cli import app as local_app
 from metering.settings import settings
@@ -17,6 +18,8 @@ topics_app = typer.Typer(no_args_is_help=True, help="The Kafka topics of a deplo
 app.add_typer(local_app, name="local")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(topics_app, name="topics")
+for command in (dev, send, bill, status):
+    app.command()(command)
 
 
 @topics_app.command("apply")
@@ -69,6 +72,7 @@ def demo(
     """From real usage events to a bill and an account that adds up."""
     from metering.demo.run import run_demo
 
+    stop_children_when_told()
     raise typer.Exit(run_demo(settings(), workers=workers, json_file=json_file))
 
 

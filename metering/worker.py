@@ -15,6 +15,7 @@ from faust.types import TP
 
 from metering.catalog.reader import follow
 from metering.catalog.resolved import Catalog
+from metering.errors import UserError
 from metering.events import TICK_TYPE
 from metering.records import Progress, encode, key
 from metering.settings import Settings
@@ -81,6 +82,7 @@ class Worker:
     async def load(self, tps: set[TP]) -> Mapping[TP, int]:
         """Load the states of the assigned partitions; see `transport.Positions`."""
         try:
+            await self._check_partitions()
             await self._wait_for_catalog()
             for tp in self._released.keys() - tps:
                 self._released.pop(tp).close()
@@ -119,6 +121,7 @@ class Worker:
             fold = MeterFold(
                 MeterRules(
                     partition=tp.partition,
+                    partitions=settings.partitions,
                     events_topic=self.names.events,
                     hourly_topic=self.names.hourly,
                     rejected_topic=self.names.rejected,
@@ -262,6 +265,15 @@ class Worker:
                 durable.fold.adopt(catalog)
             self._catalog_known.set()
             log.info("catalog_adopted", revision=catalog.revision, version=catalog.version[:12])
+
+    async def _check_partitions(self) -> None:
+        found = await self.publisher.partitions(self.names.events)
+        if found != self.settings.partitions:
+            raise UserError(
+                f"{self.names.events} has {found} partitions, METERING_PARTITIONS says"
+                f" {self.settings.partitions}",
+                hint="set METERING_PARTITIONS to the topic's number: customers are placed by it",
+            )
 
     async def _wait_for_catalog(self) -> None:
         while self.catalog is None:

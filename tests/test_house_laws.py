@@ -8,9 +8,10 @@ import pytest
 from metering.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-PURE = [*sorted((ROOT / "metering" / "rating").glob("*.py"))] + [
-    ROOT / "metering" / "state" / name
-    for name in ("meter_fold.py", "rate_fold.py", "measure.py", "dedupe.py", "calendar.py", "postings.py")
+FOLDS = "meter_fold rate_fold measure partitioning dedupe calendar postings".split()
+PURE = [
+    *sorted((ROOT / "metering" / "rating").glob("*.py")),
+    *(ROOT / "metering" / "state" / f"{name}.py" for name in FOLDS),
 ]
 AGENTS = sorted((ROOT / "metering" / "agents").glob("*.py"))
 
@@ -45,7 +46,15 @@ def test_no_float_where_money_is_counted(file: Path) -> None:
 @pytest.mark.parametrize("file", PURE, ids=lambda f: f.name)
 def test_no_clock_network_or_framework_in_a_fold(file: Path) -> None:
     """A fold that reads a clock places an event elsewhere on a replay."""
-    assert not imports(file) & {"time", "random", "faust", "aiokafka", "clickhouse_connect", "stripe", "asyncio"}
+    assert not imports(file) & {
+        "time",
+        "random",
+        "faust",
+        "aiokafka",
+        "clickhouse_connect",
+        "stripe",
+        "asyncio",
+    }
     names = {n.attr for n in nodes(file) if isinstance(n, ast.Attribute)}
     assert not names & {"now", "utcnow", "today"}
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-
 _ANSWER_MS = 5_000
 
 
@@ -27,16 +26,18 @@ class LogBounds:
 
     async def of(self, topic: str, partition: int) -> Bounds:
         """The bounds of one partition, now."""
+        consumer = await self._connected()
+        tp = TopicPartition(topic, partition)
+        first = (await consumer.beginning_offsets([tp]))[tp]
+        end = (await consumer.end_offsets([tp]))[tp]
+        return Bounds(first, end)
+
+    async def _connected(self) -> Any:
         if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._brokers, request_timeout_ms=_ANSWER_MS
-            )
+            consumer = AIOKafkaConsumer(bootstrap_servers=self._brokers, request_timeout_ms=_ANSWER_MS)
             await consumer.start()
             self._consumer = consumer
-        tp = TopicPartition(topic, partition)
-        first = (await self._consumer.beginning_offsets([tp]))[tp]
-        end = (await self._consumer.end_offsets([tp]))[tp]
-        return Bounds(first, end)
+        return self._consumer
 
     async def close(self) -> None:
         """Release the connection."""

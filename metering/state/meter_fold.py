@@ -19,6 +19,7 @@ from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
 from metering.state.dedupe import SeenIds, fingerprint
 from metering.state.fold import Changes, Chunk, Entry, Output, Saved
 from metering.state.measure import MICRO, Dimensions, measure
+from metering.state.partitioning import partition_of
 
 HEAVY_TOTALS = 50_000
 HEAVY_LETTER_BYTES = 4 << 20
@@ -32,6 +33,7 @@ class MeterRules:
     """What a deployment chooses; equal on every worker, because a fold's result depends on it."""
 
     partition: int
+    partitions: int
     events_topic: str
     hourly_topic: str
     rejected_topic: str
@@ -131,6 +133,12 @@ class MeterFold:
         measures = measure(event, catalog)
         if isinstance(measures, Refusal):
             return measures
+        if partition_of(event.customer, self.rules.partitions) != self.rules.partition:
+            return _refuse(
+                event,
+                "wrong_partition",
+                "The record's key is not the customer, or its partitioner is not murmur2: set both.",
+            )
         if event.at > chunk.appended + self.rules.max_future_ms:
             return _refuse(
                 event, "in_the_future", "`time` is ahead of the broker's clock; correct the clock."

@@ -45,6 +45,10 @@ class Publisher:
         if self._producer is not None:
             await self._producer.stop()
 
+    async def partitions(self, topic: str) -> int:
+        """The number of partitions that a topic has."""
+        return len(await self._producer.partitions_for(topic))
+
     async def publish(self, partition: int, outputs: Sequence[Output]) -> None:
         """Publish outputs to their topics, in order within each topic, and wait for all."""
         topics: dict[str, list[Keyed]] = {}

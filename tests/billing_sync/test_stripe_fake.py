@@ -25,7 +25,10 @@ def draft(client: Any, currency: str = "usd") -> str:
 def test_the_same_key_gives_the_same_answer(fake: tuple[Any, Fake]) -> None:
     client, made = fake
     options = {"idempotency_key": "k"}
-    assert client.customers.create({"name": "A"}, options).id == client.customers.create({"name": "A"}, options).id
+    assert (
+        client.customers.create({"name": "A"}, options).id
+        == client.customers.create({"name": "A"}, options).id
+    )
     assert len(made.state.all("customer")) == 1
 
 

@@ -99,7 +99,11 @@ def test_a_token_is_stored_once(local_parts: Settings) -> None:
         )
         for n in (1, 2):
             client.insert(
-                "t", [[n]], column_names=["n"], database="tokens", settings={"insert_deduplication_token": "t"}
+                "t",
+                [[n]],
+                column_names=["n"],
+                database="tokens",
+                settings={"insert_deduplication_token": "t"},
             )
         assert client.query("SELECT n FROM tokens.t").result_rows == [(1,)]
 

@@ -99,7 +99,11 @@ def test_every_table_has_the_columns_that_are_written(client: Any) -> None:
 
 
 def test_the_newest_version_wins_in_any_order(client: Any, deployment: Settings) -> None:
-    batches = [([total("40", 3)], AT), ([total("10", 1)], AT._replace(first=1)), ([total("40", 3)], AT._replace(first=2))]
+    batches = [
+        ([total("40", 3)], AT),
+        ([total("10", 1)], AT._replace(first=1)),
+        ([total("40", 3)], AT._replace(first=2)),
+    ]
     write(deployment, *batches)
     assert one(client, "SELECT sum(quantity) FROM hourly_current") == Decimal(40)
 
@@ -200,5 +204,3 @@ def test_an_address_that_does_not_answer_is_named_without_its_password() -> None
         connect("http://me:secret@127.0.0.1:9", "books")
     assert "127.0.0.1:9" in str(caught.value)
     assert "secret" not in str(caught.value)
-
-

@@ -62,8 +62,8 @@ def chunk(first: int, values: Sequence[bytes | None], appended: int = NOW) -> Ch
     return Chunk(first, first + len(values), range(first, first + len(values)), list(values), appended)
 
 
-def meter_fold() -> MeterFold:
-    return MeterFold(MeterRules(0, "events", "hourly", "rejected"))
+def meter_fold(partitions: int = 1) -> MeterFold:
+    return MeterFold(MeterRules(0, partitions, "events", "hourly", "rejected"))
 
 
 def rate_fold() -> RateFold:

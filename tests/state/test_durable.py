@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Bench:
             self._store.close()
         self.lives += lost_disk
         self._store = Store(self.folder / str(self.lives), Identity(1, "m", self.names.events, 0, 1))
-        rules = MeterRules(0, self.names.events, self.names.hourly, self.names.rejected)
+        rules = MeterRules(0, 1, self.names.events, self.names.hourly, self.names.rejected)
         journal = Journal(
             self.settings.brokers(), self.publisher, self.names.meter_state, self.names.meter_segments
         )
@@ -194,7 +195,7 @@ def test_large_fetches_are_cut_without_losing_an_offset() -> None:
     whole = chunk(10, [b"{}"] * (PIECE_VALUES * 2 + 5))
     parts = [part for piece in pieces([whole]) for part in piece]
     assert [parts[0].first, parts[-1].next] == [whole.first, whole.next]
-    assert all(a.next == b.first for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a.next == b.first for a, b in pairwise(parts))
     assert sum(len(p.values) for p in parts) == len(whole.values)
 
 

@@ -3,11 +3,13 @@
 import itertools
 
 import pytest
+from aiokafka.partitioner import murmur2 as kafka_murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.records import DeadLetter, HourlyTotal, Watermark
 from metering.state.fold import Changes, Saved
+from metering.state.partitioning import murmur2, partition_of
 from tests.state.folding import (
     HOUR,
     NOW,
@@ -191,6 +193,20 @@ def test_a_gap_is_never_folded() -> None:
     fold.fold([chunk(0, [event(1)])], CATALOG)
     with pytest.raises(AssertionError, match="gap"):
         fold.fold([chunk(2, [event(2)])], CATALOG)
+
+
+def test_a_customer_in_another_partition_is_refused_and_not_counted_twice() -> None:
+    fold = meter_fold(partitions=2)
+    fold.fold([chunk(0, [event(1, "a"), event(2, "b")])], CATALOG)
+    there = {c: partition_of(c, 2) for c in "ab"}
+    assert fold.counters.accepted == sum(p == 0 for p in there.values())
+    assert {r.reason for r in records([fold.changes()], "rejected")} <= {"wrong_partition"}
+
+
+@given(st.text(max_size=40))
+def test_customers_are_placed_as_kafkas_own_partitioner_does(customer: str) -> None:
+    key = customer.encode("utf-8", "surrogatepass")
+    assert murmur2(key) & 0x7FFFFFFF == kafka_murmur2(key) & 0x7FFFFFFF
 
 
 def test_nothing_new_makes_no_changes() -> None:

@@ -1,0 +1,137 @@
+"""Commands of a person at the terminal: send events, see what was charged, run everything."""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from metering.catalog.reader import read_latest
+from metering.console import console
+from metering.demo.pipeline import Pipeline
+from metering.demo.screen import show_bill
+from metering.errors import UserError
+from metering.events import Refusal, decode_values
+from metering.local import parts
+from metering.producer import UsageProducer
+from metering.settings import Settings, settings
+from metering.sinks.client import connect
+from metering.sinks.migrate import migrate
+from metering.sinks.queries import Bill, Books
+from metering.topics import Names, apply
+
+_WATCH_SECONDS = 1.0
+
+
+def stop_children_when_told() -> None:
+    """Let SIGTERM end this process in order, so that the processes it started are stopped too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def dev(
+    workers: Annotated[int, typer.Option(min=1, max=4, help="Worker processes.")] = 1,
+) -> None:
+    """Run everything on this machine until Ctrl-C: parts, topics, schema, worker and sink."""
+    stop_children_when_told()
+    chosen = settings()
+    parts.up(chosen, lambda line: console.print(f"[green]✓[/] {line}"))
+    own = chosen.model_copy(update={"kafka_brokers": chosen.brokers(), "clickhouse_url": chosen.clickhouse()})
+    asyncio.run(apply(own))
+    migrate(own.clickhouse(), own.database)
+    if asyncio.run(read_latest(own.brokers(), Names(own).catalog)) is None:
+        console.print("[yellow]no catalog yet:[/] metering catalog publish examples/llm/catalog")
+    pipeline = Pipeline(own, chosen, workers, console.print)
+    pipeline.start()
+    names = ", ".join(f"{name} ({pid})" for name, pid in pipeline.pids().items())
+    console.print(f"[green]✓[/] {names}; logs in {pipeline.folder}; Ctrl-C stops them")
+    try:
+        while True:
+            time.sleep(_WATCH_SECONDS)
+            pipeline.watch()
+    except KeyboardInterrupt:
+        console.print("stopping; Kafka and ClickHouse stay: `metering local down`")
+    finally:
+        pipeline.stop()
+
+
+def send(
+    file: Annotated[Path, typer.Argument(help="JSON lines: one event or envelope a line; - reads stdin.")],
+) -> None:
+    """Send usage events; what would be refused is said, and sent all the same."""
+    text = sys.stdin.buffer.read() if str(file) == "-" else _read(file)
+    values = [line for line in text.splitlines() if line.strip()]
+    if not values:
+        raise UserError(f"{file} holds no events", hint="write one JSON object a line")
+    records = []
+    for item in decode_values(values):
+        if isinstance(item.event, Refusal):
+            place = f"{file}:{item.value + 1}"
+            console.print(f"[yellow]{place}[/] will be refused: {item.event.reason}: {item.event.detail}")
+        if item.place <= 0:
+            records.append((item.event.customer.encode() or b"-", values[item.value]))
+
+    async def work() -> int:
+        async with UsageProducer(settings().brokers(), Names(settings()).events) as producer:
+            return await producer.send(records)
+
+    console.print(f"[green]✓[/] {asyncio.run(work())} records sent")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def bill(
+    customer: Annotated[str, typer.Argument(help="Customer id.")],
+    period: Annotated[str, typer.Option(help="Billing period, e.g. 2026-11; default: this month.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; amounts are strings.")] = False,
+) -> None:
+    """Show what a customer's period has come to so far."""
+    period = period or time.strftime("%Y-%m", time.gmtime())
+    with connect(settings().clickhouse(), settings().database) as client:
+        found = Books(client).bill(customer, period)
+    if found is None:
+        raise UserError(
+            f"nothing was charged to `{customer}` in {period}",
+            hint="is the id right, and do worker and sink run? `metering status`",
+        )
+    if as_json:
+        console.print_json(json.dumps(as_plain(found)))
+        return
+    show_bill(found)
+    console.print("closed" if found.is_closed else "[dim]open: the period is still being metered[/]")
+
+
+def as_plain(found: Bill) -> dict[str, object]:
+    """A bill as JSON values; amounts are strings."""
+    return {
+        "customer": found.customer,
+        "period": found.period,
+        "currency": found.currency,
+        "closed": found.is_closed,
+        "lines": [{k: str(v) for k, v in line._asdict().items()} for line in found.lines],
+        "rounding": str(found.rounding),
+        "total": str(found.total),
+    }
+
+
+def status() -> None:
+    """Show what was read and stored so far, and what was refused."""
+    chosen: Settings = settings()
+    with connect(chosen.clickhouse(), chosen.database) as client:
+        books = Books(client)
+        counters, reasons = books.counters(), books.rejected_by_reason()
+    table = Table("Events", "Count")
+    for name, count in counters._asdict().items():
+        table.add_row(name, f"{count:,}")
+    for reason, count in reasons.items():
+        table.add_row(f"  rejected: {reason}", f"{count:,}")
+    console.print(table)
