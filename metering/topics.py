@@ -1,5 +1,6 @@
 """The topics of a deployment: their names, their settings, and making the broker match them."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from metering.settings import Settings
 _DAY_MS = 86_400_000
 _RECORD_BYTES = str(16 << 20)
 _ADMIN_MS = 15_000
+_KNOWN_PAUSE = 0.05
 SIMULATED = "simulated broker"
 
 
@@ -127,6 +129,14 @@ async def _create(admin: Any, missing: list[TopicSpec], replication: int) -> Non
         error = for_code(code)
         if code and error.__name__ != "TopicAlreadyExistsError":
             raise UserError(f"topic {topic} was not created: {error.__name__} {rest}")
+    await _wait_until_known(admin, {spec.name for spec in missing})
+
+
+async def _wait_until_known(admin: Any, names: set[str]) -> None:
+    """A created topic is known to the broker a moment later."""
+    async with asyncio.timeout(_ADMIN_MS / 1_000):
+        while not names <= set(await admin.list_topics()):
+            await asyncio.sleep(_KNOWN_PAUSE)
 
 
 async def _correct(admin: Any, spec: TopicSpec, dry_run: bool) -> TopicState:

@@ -20,14 +20,13 @@ _LONGEST_PAUSE = 5.0
 async def read_latest(brokers: str, topic: str, timeout_seconds: float = 20.0) -> Catalog | None:
     """The revision in force; None when nothing was published yet."""
     latest = None
-    consumer = AIOKafkaConsumer(bootstrap_servers=brokers)
+    consumer = _consumer(brokers)
     try:
         async with asyncio.timeout(timeout_seconds):
             await consumer.start()
             tp = TopicPartition(topic, 0)
             consumer.assign([tp])
             end = (await consumer.end_offsets([tp]))[tp]
-            await consumer.seek_to_beginning(tp)
             while await consumer.position(tp) < end:
                 latest = _last_readable(await consumer.getmany(tp, timeout_ms=500)) or latest
     except (KafkaError, TimeoutError, OSError) as error:
@@ -47,12 +46,11 @@ async def follow(brokers: str, topic: str, after_revision: int) -> AsyncIterator
     """
     pause, revision = 0.2, after_revision
     while True:
-        consumer = AIOKafkaConsumer(bootstrap_servers=brokers)
+        consumer = _consumer(brokers)
         try:
             await consumer.start()
             tp = TopicPartition(topic, 0)
             consumer.assign([tp])
-            await consumer.seek_to_beginning(tp)
             while True:
                 catalog = _last_readable(await consumer.getmany(tp, timeout_ms=250))
                 pause = 0.2
@@ -65,6 +63,12 @@ async def follow(brokers: str, topic: str, after_revision: int) -> AsyncIterator
             pause = min(pause * 2, _LONGEST_PAUSE)
         finally:
             await consumer.stop()
+
+
+def _consumer(brokers: str) -> Any:
+    # `earliest` instead of a seek: the default reset, on its way when a partition is assigned, can
+    # land behind a seek to the beginning and skip what is there.
+    return AIOKafkaConsumer(bootstrap_servers=brokers, auto_offset_reset="earliest")
 
 
 def _last_readable(fetched: dict[Any, list[Any]]) -> Catalog | None:

@@ -27,10 +27,11 @@ def send(settings: Settings, value: bytes) -> None:
 
 def received(settings: Settings) -> list[bytes]:
     async def work() -> list[bytes]:
-        async with AIOKafkaConsumer(bootstrap_servers=settings.brokers()) as consumer:
+        async with AIOKafkaConsumer(
+            bootstrap_servers=settings.brokers(), auto_offset_reset="earliest"
+        ) as consumer:
             tp = TopicPartition("usage.events", 0)
             consumer.assign([tp])
-            await consumer.seek_to_beginning(tp)
             fetched = await consumer.getmany(timeout_ms=5_000)
             return [record.value for record in fetched.get(tp, [])]
 
