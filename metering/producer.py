@@ -32,6 +32,7 @@ class UsageProducer:
         try:
             await producer.start()
         except (KafkaError, OSError) as error:
+            await producer.stop()
             raise UserError(
                 f"no broker answers at {self._brokers}: {error}", hint="run `metering local up`"
             ) from error

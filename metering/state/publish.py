@@ -28,17 +28,26 @@ class Publisher:
         self._producer: Any = None
 
     async def start(self) -> None:
-        """Connect; an unreachable broker is retried by the caller's start-up."""
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._brokers,
-            acks="all",
-            compression_type="lz4",
-            linger_ms=0,
-            max_batch_size=BATCH_BYTES,
-            max_request_size=BATCH_BYTES,
-            request_timeout_ms=self._timeout_ms,
-        )
-        await self._producer.start()
+        """Connect; a broker that cannot be reached is tried again."""
+        pause = _FIRST_PAUSE
+        while True:
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self._brokers,
+                acks="all",
+                compression_type="lz4",
+                linger_ms=0,
+                max_batch_size=BATCH_BYTES,
+                max_request_size=BATCH_BYTES,
+                request_timeout_ms=self._timeout_ms,
+            )
+            try:
+                await producer.start()
+            except (KafkaError, OSError) as error:
+                await producer.stop()
+                pause = await _pause_after(error, pause, brokers=self._brokers)
+            else:
+                self._producer = producer
+                return
 
     async def stop(self) -> None:
         """Release the connection; what was not awaited is not sent."""
@@ -89,15 +98,7 @@ class Publisher:
             except (MessageSizeTooLargeError, RecordTooLargeError):
                 raise  # no retry makes it smaller
             except (KafkaError, OSError) as error:
-                log.warning(
-                    "broker_unreachable",
-                    topic=topic,
-                    partition=partition,
-                    error=repr(error),
-                    retry_in_seconds=round(pause, 1),
-                )
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause = await _pause_after(error, pause, topic=topic, partition=partition)
 
     async def _send(self, topic: str, partition: int, records: Sequence[Keyed]) -> None:
         builder = self._producer.create_batch()
@@ -106,3 +107,10 @@ class Publisher:
                 raise ValueError(f"a batch for {topic} is larger than was weighed")
         builder.close()
         await (await self._producer.send_batch(builder, topic, partition=partition))
+
+
+async def _pause_after(error: Exception, pause: float, **facts: object) -> float:
+    """Say that the broker is away, wait, and return the next pause."""
+    log.warning("broker_unreachable", error=repr(error), retry_in_seconds=round(pause, 1), **facts)
+    await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+    return min(pause * 2, _LONGEST_PAUSE)
