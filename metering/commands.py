@@ -40,7 +40,13 @@ def dev(
     stop_children_when_told()
     chosen = settings()
     parts.up(chosen, lambda line: console.print(f"[green]✓[/] {line}"))
-    own = chosen.model_copy(update={"kafka_brokers": chosen.brokers(), "clickhouse_url": chosen.clickhouse()})
+    own = chosen.model_copy(
+        update={
+            "kafka_brokers": chosen.brokers(),
+            "kafka_simulated": chosen.is_simulated(),
+            "clickhouse_url": chosen.clickhouse(),
+        }
+    )
     asyncio.run(apply(own))
     migrate(own.clickhouse(), own.database)
     if asyncio.run(read_latest(own.brokers(), Names(own).catalog)) is None:

@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from metering.errors import UserError
 
+SIMULATED = "simulated broker"
+
 
 class Settings(BaseSettings):
     """What a deployment can choose; names are `METERING_<FIELD>` unless the field says otherwise."""
@@ -24,6 +26,10 @@ class Settings(BaseSettings):
         default="",
         validation_alias="KAFKA_BROKERS",
         description="Kafka bootstrap servers, host:port separated by commas; empty: the local part.",
+    )
+    kafka_simulated: bool = Field(
+        default=False,
+        description="The broker is the simulated one, without topic settings; the local parts set it.",
     )
     clickhouse_url: str = Field(
         default="",
@@ -87,22 +93,30 @@ class Settings(BaseSettings):
         """The full name of a topic or consumer group of this deployment."""
         return self.topic_prefix + name
 
+    def is_simulated(self) -> bool:
+        """Whether the broker is the simulated local part."""
+        known = self._endpoints() if not self.kafka_brokers else {}
+        return self.kafka_simulated or SIMULATED in str(known.get("kafka_kind", ""))
+
     @property
     def endpoints_file(self) -> Path:
         """Where `metering local up` writes the addresses of the parts it started."""
         return self.home / "local" / "endpoints.json"
 
     def _local_part(self, part: str, variable: str) -> str:
-        try:
-            endpoints = json.loads(self.endpoints_file.read_text())
-        except FileNotFoundError:
-            endpoints = {}
+        endpoints = self._endpoints()
         if part not in endpoints:
             raise UserError(
                 f"no {part} is known: {variable} is not set and no local part runs in {self.home}",
                 hint=f"run `metering local up`, or set {variable}",
             )
         return str(endpoints[part])
+
+    def _endpoints(self) -> dict[str, object]:
+        try:
+            return dict(json.loads(self.endpoints_file.read_text()))
+        except FileNotFoundError:
+            return {}
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,6 @@ _DAY_MS = 86_400_000
 _RECORD_BYTES = str(16 << 20)
 _ADMIN_MS = 15_000
 _KNOWN_PAUSE = 0.05
-SIMULATED = "simulated broker"
 
 
 class Names:
@@ -97,7 +96,7 @@ async def apply(settings: Settings, *, dry_run: bool = False) -> list[TopicState
     The number of partitions is never changed here: customers would move between partitions.
     """
     wanted = specs(settings)
-    if _is_simulated(settings):
+    if settings.is_simulated():
         return await _touch_simulated(settings, wanted)
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers(), request_timeout_ms=_ADMIN_MS)
     try:
@@ -166,12 +165,6 @@ async def _describe(admin: Any, spec: TopicSpec) -> dict[str, str]:
             found.update({entry[0]: str(entry[1]) for entry in entries})
     (topic,) = await admin.describe_topics([spec.name])
     return {**found, "partitions": str(len(topic["partitions"]))}
-
-
-def _is_simulated(settings: Settings) -> bool:
-    if settings.kafka_brokers or not settings.endpoints_file.exists():
-        return False
-    return SIMULATED in settings.endpoints_file.read_text()
 
 
 async def _touch_simulated(settings: Settings, wanted: Iterable[TopicSpec]) -> list[TopicState]:

@@ -80,6 +80,7 @@ def environment(settings: Settings) -> dict[str, str]:
     own = {
         "KAFKA_BROKERS": settings.kafka_brokers,
         "CLICKHOUSE_URL": settings.clickhouse_url,
+        "METERING_KAFKA_SIMULATED": "1" if settings.kafka_simulated else "",
         "METERING_HOME": str(settings.home.resolve()),
         "METERING_DATABASE": settings.database,
         "METERING_TOPIC_PREFIX": settings.topic_prefix,

@@ -78,6 +78,7 @@ def _own_settings(settings: Settings) -> Settings:
     return settings.model_copy(
         update={
             "kafka_brokers": settings.brokers(),
+            "kafka_simulated": settings.is_simulated(),
             "clickhouse_url": settings.clickhouse(),
             "home": settings.home / "demo",
             "database": DATABASE,
