@@ -67,9 +67,10 @@ class Sink:
         known = {TP(topic, partition): int(offset) for topic, partition, offset in found}
         offsets = {tp: known.get(tp) for tp in tps}
         for tp, offset in offsets.items():
-            if offset is None:
-                offset = (await self.bounds.of(*tp)).first
-            self._pending[tp] = Pending(offset)
+            first, end = await self.bounds.of(*tp)
+            if offset is not None and offset > end:
+                self._die("topic_created_anew", _created_anew(tp, offset, end))
+            self._pending[tp] = Pending(first if offset is None else offset)
         return {tp: pending.next for tp, pending in self._pending.items() if tp in tps}
 
     async def release(self, tps: set[TP]) -> None:
@@ -160,6 +161,13 @@ class Sink:
         hint = error.hint if isinstance(error, UserError) else ""
         log.error(event, error=str(error), hint=hint, exit_code=EXIT_CRASH)
         os._exit(EXIT_CRASH)
+
+
+def _created_anew(tp: TP, offset: int, end: int) -> UserError:
+    return UserError(
+        f"{tp.topic}, partition {tp.partition}: ClickHouse continues at {offset}, the log ends at {end}",
+        hint="the topic was created anew: use another METERING_DATABASE for it",
+    )
 
 
 def _row(tp: TP, value: bytes) -> TableRow | None:

@@ -88,6 +88,8 @@ class Worker:
                 self._released.pop(tp).close()
             for tp in tps - self._owned.keys():
                 self._owned[tp] = await self._take_over(tp)
+                if self.catalog is not None:  # it may be newer than what the state was rated with
+                    self._owned[tp].fold.adopt(self.catalog)
                 self._last_batch[tp] = time.monotonic()
             offsets = {tp: await self._start_of(tp) for tp in tps}
         except Exception as error:

