@@ -11,6 +11,7 @@ from metering.events import Refusal, UsageEvent
 MICRO = 6  # quantities are integers of 10^-6 unit in every fold, whatever the meter's scale
 ONE = 1_000_000  # one unit
 LARGEST_DIGITS = 18  # digits before the point of one event's quantity
+LARGEST_INTEGER = 10**LARGEST_DIGITS
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 Dimensions = tuple[tuple[str, str], ...]
@@ -71,6 +72,8 @@ def _quantity(event: UsageEvent, meter: Meter) -> int | Refusal:
     if meter.aggregation == "count":
         return ONE
     value = _at_path(event.data, meter.value_path)
+    if type(value) is int and 0 <= value < LARGEST_INTEGER:
+        return value * ONE  # the common case, without a Decimal
     place = ".".join(("data", *meter.value_path))
     if value is None:
         return _refuse(event, "missing_value", f"`{place}` is missing; meter `{meter.id}` needs it.")
