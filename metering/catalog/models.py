@@ -75,6 +75,7 @@ class MeterFile(_Model):
     dimensions: tuple[Path, ...] = ()
     unit: Annotated[str, Field(min_length=1, max_length=64)] = "unit"
     scale: Annotated[int, Field(ge=0, le=6)] = 0
+    starts: FullHour | None = Field(default=None, alias="from")
 
     @model_validator(mode="after")
     def _value_fits_aggregation(self) -> "MeterFile":

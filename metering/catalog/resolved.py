@@ -14,7 +14,7 @@ _SHORT_HASH = 12
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What is measured; paths are steps inside the event's `data`."""
+    """What is measured; paths are steps inside the event's `data`, `start_ms` its first epoch ms."""
 
     id: str
     event_type: str
@@ -24,6 +24,7 @@ class Meter:
     dimension_paths: tuple[tuple[str, ...], ...]
     unit: str
     scale: int
+    start_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ def _meter(m: Any) -> Meter:
         dimension_paths=tuple(tuple(d.split(".")) for d in m.dimensions),
         unit=m.unit,
         scale=m.scale,
+        start_ms=int(m.starts.timestamp()) * 1_000 if m.starts else 0,
     )
 
 

@@ -35,6 +35,8 @@ def measure(event: UsageEvent, catalog: Catalog) -> tuple[Measure, ...] | Refusa
         return refusal
     measures = []
     for meter in catalog.meters_for(event.type):
+        if event.at < meter.start_ms:
+            continue
         quantity = _quantity(event, meter)
         dimensions = _dimensions(event, meter)
         if isinstance(quantity, Refusal):
@@ -42,6 +44,8 @@ def measure(event: UsageEvent, catalog: Catalog) -> tuple[Measure, ...] | Refusa
         if isinstance(dimensions, Refusal):
             return dimensions
         measures.append(Measure(meter.id, dimensions, quantity))
+    if not measures:
+        return _refuse(event, "before_meter", f"No meter of type `{event.type}` counts so early.")
     return tuple(measures)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from metering.records import DeadLetter, HourlyTotal, Watermark
 from metering.state.fold import Changes, Saved
 from metering.state.partitioning import murmur2, partition_of
+from tests.state.folding import CATALOG as TEXT
 from tests.state.folding import (
     HOUR,
     NOW,
@@ -166,6 +167,26 @@ def test_usage_of_a_closed_period_is_refused_and_kept() -> None:
     fold.fold([chunk(0, [event(1), tick(), event(2)])], CATALOG)
     made = fold.changes()
     assert [r.reason for r in records([made], "rejected")] == ["period_closed"]
+
+
+def test_a_meter_counts_from_its_first_hour() -> None:
+    later = catalog(TEXT.replace("aggregation: count}", "aggregation: count, from: 2023-11-01T02:00:00Z}"))
+    fold = meter_fold()
+    fold.fold([chunk(0, [event(1, hour=1), event(2, hour=2)])], later)
+    totals = [r for r in records([fold.changes()], "hourly") if isinstance(r, HourlyTotal)]
+    assert sorted((t.meter, t.hour - START // 1000) for t in totals) == [
+        ("calls", 7200),
+        ("tokens", 3600),
+        ("tokens", 7200),
+    ]
+
+
+def test_an_event_before_every_meter_of_its_type_is_refused() -> None:
+    text = TEXT.replace("aggregation: count}", "aggregation: count, from: 2023-12-01T00:00:00Z}")
+    text = text.replace("scale: 2}", "scale: 2, from: 2023-12-01T00:00:00Z}")
+    fold = meter_fold()
+    fold.fold([chunk(0, [event(1)])], catalog(text))
+    assert [r.reason for r in records([fold.changes()], "rejected")] == ["before_meter"]
 
 
 def test_a_second_copy_after_the_close_is_a_duplicate() -> None:
