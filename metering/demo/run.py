@@ -155,7 +155,8 @@ async def _books_state(own: Settings, sent: Traffic, bounds: LogBounds) -> str:
             books = Books(client)
             counters, closes = books.counters(), books.closes(PERIOD)
             folded, stored = books.folded(), books.stored()
-            customers = len(books.charged(PERIOD))
+            # Asked last: once all totals are stored, this is every customer that must close.
+            customers = books.customers_metered(PERIOD)
     except Exception as error:  # the endpoint may be on its way back: the watch restarts it
         return f"ClickHouse: {str(error).splitlines()[0][:60]}"
     missing = f"{counters.read:,} of {len(sent.records):,} events, {len(closes)} bills closed"

@@ -117,6 +117,15 @@ class Books:
         )
         return [HourQuantity(c, m, int(h), q) for c, m, h, q in rows]
 
+    def customers_metered(self, period: str) -> int:
+        """How many customers have usage in a period."""
+        ((count,),) = self._rows(
+            "SELECT uniqExact(customer) FROM hourly_current"
+            " WHERE formatDateTime(hour, '%Y-%m') = {period:String}",
+            period=period,
+        )
+        return int(count)
+
     def charged(self, period: str) -> dict[str, Decimal]:
         """The sum of the hourly charges of a period by customer, largest first."""
         rows = self._rows(
