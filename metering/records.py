@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import msgspec
 
+from metering.rating.usage import Aggregation
+
 EPOCH_SHIFT = 96
 OFFSET_SHIFT = 32
 
@@ -25,7 +27,14 @@ def version(epoch: int, offset: int, catalog_revision: int = 0) -> int:
 
 
 class HourlyTotal(msgspec.Struct, tag="total", tag_field="kind", frozen=True, omit_defaults=True):
-    """The absolute total of one customer, meter, set of dimensions and hour (`usage.hourly`)."""
+    """The absolute total of one customer, meter, set of dimensions and hour (`usage.hourly`).
+
+    `quantity` is the sum (also of an average: divide by `events`), the extreme, the latest value, or
+    the number of unique ones. `values` are what merging needs besides: digests of unique values,
+    event sizes with their number (each), prices with their quantity (priced). `last` orders the
+    latest value: its event's time (epoch ms) and id. `digest` is the sum of the fingerprints of the
+    accepted events modulo 2^64, in hex.
+    """
 
     customer: str
     meter: str
@@ -35,6 +44,10 @@ class HourlyTotal(msgspec.Struct, tag="total", tag_field="kind", frozen=True, om
     version: str
     late: int = 0
     dimensions: dict[str, str] = {}
+    aggregation: Aggregation = "sum"
+    values: dict[str, str] = {}
+    last: tuple[int, str] = (0, "")
+    digest: str = ""
 
 
 class Watermark(msgspec.Struct, tag="watermark", tag_field="kind", frozen=True):
@@ -48,11 +61,12 @@ class Watermark(msgspec.Struct, tag="watermark", tag_field="kind", frozen=True):
     version: str
 
 
-class Slice(msgspec.Struct, frozen=True):
-    """One tier's part of a charge: `units` × `unit_price` + `flat_fee` = `amount`, all exact.
+class Slice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A part of a charge: `billed` × `unit_price` + `flat_fee` = `amount`, all exact.
 
-    `units` and `amount` are negative where a volume price takes back an earlier tier. `tier`
-    counts from 1.
+    `units` is the usage that it covers; `billed`, where it differs, is packages or events. Negative
+    where a position is taken back. `tier` counts from 1, 0 is included usage; `label` names a cell, a
+    meter or a rule.
     """
 
     tier: int
@@ -60,13 +74,24 @@ class Slice(msgspec.Struct, frozen=True):
     unit_price: str
     flat_fee: str
     amount: str
+    billed: str = ""
+    label: str = ""
 
 
-class Charge(msgspec.Struct, tag="charge", tag_field="kind", frozen=True):
+class Effect(msgspec.Struct, frozen=True):
+    """What a conversion, maximum, discount, cap or proration adds to a charge, exact."""
+
+    name: str
+    amount: str
+
+
+class Charge(msgspec.Struct, tag="charge", tag_field="kind", frozen=True, omit_defaults=True):
     """The absolute charge of one price in one hour (`usage.charges`).
 
-    Sum of `slices[].amount` + `rounding` = `amount`; amounts have 6 decimals, unit prices up to 12.
-    `quantity_before` and `quantity_after` are cumulative in the billing period.
+    Sum of `slices[].amount` + `effects[].amount` + `rounding` = `amount`; amounts have 6 decimals,
+    unit prices up to 12. `quantity_before` and `quantity_after` are cumulative in the price's window.
+    `line` is usage, flat, share, discount, cap, true_up or adjustment; an adjustment `corrects` a
+    closed period.
     """
 
     customer: str
@@ -85,6 +110,11 @@ class Charge(msgspec.Struct, tag="charge", tag_field="kind", frozen=True):
     events: int
     slices: list[Slice]
     version: str
+    line: str = "usage"
+    model: str = ""
+    effects: list[Effect] = []
+    digest: str = ""
+    corrects: str = ""
 
 
 class RatingError(msgspec.Struct, tag="error", tag_field="kind", frozen=True):

@@ -19,6 +19,7 @@ from metering.errors import UserError
 from metering.events import TICK_TYPE
 from metering.records import Progress, encode, key
 from metering.settings import Settings
+from metering.state.accounts import Accounts
 from metering.state.checkpoint import DurableFold, Verdict, pieces
 from metering.state.fold import Output
 from metering.state.journal import Journal
@@ -61,6 +62,7 @@ class Worker:
         self._last_seek: dict[TP, float] = {}
         self._awake = time.monotonic()
         self._catalog_known = asyncio.Event()
+        self._recurring: tuple[Catalog, set[int]] | None = None  # partitions with fees without usage
         self._following: asyncio.Task[None] | None = None
         self._journals = {
             self.names.events: Journal(
@@ -133,7 +135,15 @@ class Worker:
                 )
             )
         else:
-            fold = RateFold(RateRules(tp.partition, self.names.charges, epoch, settings.close_grace_hours))
+            fold = RateFold(
+                RateRules(
+                    partition=tp.partition,
+                    partitions=settings.partitions,
+                    charges_topic=self.names.charges,
+                    epoch=epoch,
+                    grace_hours=settings.close_grace_hours,
+                )
+            )
         kind = type(fold).__name__
         folder = settings.home / "state" / settings.instance / f"{tp.topic}-{tp.partition}"
         store = Store(folder, Identity(1, kind, tp.topic, tp.partition, epoch))
@@ -249,13 +259,24 @@ class Worker:
     async def _tick_idle(self, limit: float) -> None:
         for tp, durable in list(self._owned.items()):
             fold = durable.fold
-            if not isinstance(fold, MeterFold) or not fold.has_open_periods:
+            if not isinstance(fold, MeterFold) or not self._waits_for_time(fold):
                 continue
             quiet = time.monotonic() - self._last_batch.get(tp, 0.0)
             if quiet >= limit and (await self.bounds.of(*tp)).end == fold.offset:
                 self._last_batch[tp] = time.monotonic()
                 tick = Output(self.names.events, None, tick_record(int(limit * 1_000)))
                 await self.publisher.publish(tp.partition, [tick])
+
+    def _waits_for_time(self, fold: MeterFold) -> bool:
+        """Whether a period has yet to close, with usage or with fees that need none."""
+        if fold.has_open_periods or self.catalog is None:
+            return fold.has_open_periods
+        if self._recurring is None or self._recurring[0] is not self.catalog:
+            settings, catalog = self.settings, self.catalog
+            partitions = range(settings.partitions)
+            found = {p for p in partitions if Accounts(catalog, p, settings.partitions).recurring}
+            self._recurring = (catalog, found)
+        return fold.rules.partition in self._recurring[1]
 
     # -- the catalog -----------------------------------------------------------------------------
 

@@ -67,7 +67,9 @@ def _overview(catalog: Catalog) -> Table:
     cards = {plan.id: plan.rate_card for plan in catalog.content.plans}
     for customer in catalog.content.customers:
         since = customer.start.strftime("%Y-%m-%d")
-        table.add_row(customer.id, customer.plan, cards[customer.plan], customer.currency, since)
+        plans = [phase.plan for phase in customer.phases]
+        used = " → ".join(cards[plan] for plan in plans)
+        table.add_row(customer.id, " → ".join(plans), used, customer.currency, since)
     return table
 
 

@@ -1,77 +1,62 @@
-"""What a catalog file may say: pydantic models of meters, rate cards, plans and customers."""
+"""What a catalog file may say: pydantic models of meters, rate cards, plans, contracts and customers."""
 
-from datetime import UTC, datetime
-from decimal import Decimal
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from metering.rating.money import parse_decimal
+from metering.catalog.price_files import DiscountFile, PriceFile
+from metering.catalog.values import Currency, Fee, Frozen, FullHour, Name, Path, Text, UnitPrice
+from metering.rating.usage import Aggregation
 
-PRICE_DECIMALS = 12
-FEE_DECIMALS = 6
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$"
-# Currencies with their ISO 4217 code; an amount is rated with 6 decimals in each.
-CURRENCIES = frozenset(
-    "AED ARS AUD BDT BGN BHD BRL CAD CHF CLP CNY COP CRC CZK DKK DOP EGP EUR GBP GEL GHS GTQ HKD"
-    " HUF IDR ILS INR ISK JOD JPY KES KRW KWD KZT LKR MAD MXN MYR NGN NOK NZD OMR PAB PEN PHP PKR"
-    " PLN PYG QAR RON RSD SAR SEK SGD THB TND TRY TWD TZS UAH UGX USD UYU VND XAF XOF ZAR".split()
-)
+__all__ = [
+    "CatalogFile",
+    "ContractFile",
+    "CustomerFile",
+    "MeterFile",
+    "OverrideFile",
+    "PlanFile",
+    "PriceFile",
+    "RateCardFile",
+    "UnitFile",
+    "VersionFile",
+]
 
+ChangePolicy = Literal["continue", "reset", "retroactive"]
 
-def _exact(value: Any) -> Any:
-    if isinstance(value, float):
-        raise ValueError(f'{value} is a float and not exact; write it in quotes: "{value}"')
-    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
-        raise ValueError("write a decimal number in quotes")
-    return str(value)
-
-
-def _decimal_text(decimals: int) -> Any:
-    def check(text: str) -> str:
-        if parse_decimal(text, decimals) < 0:
-            raise ValueError("a price cannot be negative")
-        return text
-
-    return check
-
-
-def _utc_hour(value: datetime) -> datetime:
-    if value.tzinfo is None:
-        raise ValueError("the time has no zone; end it with Z")
-    value = value.astimezone(UTC)
-    if value.minute or value.second or value.microsecond:
-        raise ValueError("a switch happens at a full hour, UTC; hourly rows must not straddle it")
-    return value
+_READS_NO_VALUE = frozenset({"count"})
+_NOT_MERGEABLE = {
+    "median": "two medians do not give the median of both",
+    "percentile": "two percentiles do not give the percentile of both",
+    "p95": "two percentiles do not give the percentile of both",
+    "p99": "two percentiles do not give the percentile of both",
+    "mode": "two most frequent values do not give the most frequent of both",
+    "stddev": "it needs a square root, which is not exact",
+    "approx_unique": "an estimate is not exact; use unique",
+    "hll": "an estimate is not exact; use unique",
+}
+AGGREGATIONS = get_args(Aggregation)
 
 
-def _currency(value: str) -> str:
-    if value not in CURRENCIES:
-        raise ValueError(f"{value} is not a known currency; use its ISO code, e.g. USD")
-    return value
+def _mergeable(wanted: Any) -> Any:
+    if wanted in _NOT_MERGEABLE:
+        raise ValueError(
+            f"{wanted} cannot be added up hour by hour exactly: {_NOT_MERGEABLE[wanted]}."
+            f" Use one of {', '.join(AGGREGATIONS)}"
+        )
+    return wanted
 
 
-Name = Annotated[str, Field(pattern=_NAME)]
-UnitPrice = Annotated[str, BeforeValidator(_exact), AfterValidator(_decimal_text(PRICE_DECIMALS))]
-Fee = Annotated[str, BeforeValidator(_exact), AfterValidator(_decimal_text(FEE_DECIMALS))]
-Bound = Annotated[str, BeforeValidator(_exact), AfterValidator(_decimal_text(FEE_DECIMALS))]
-FullHour = Annotated[datetime, AfterValidator(_utc_hour)]
-Currency = Annotated[str, AfterValidator(_currency)]
-Path = Annotated[str, Field(pattern=r"^[^.\s]+(\.[^.\s]+)*$")]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MeterFile(_Model):
+class MeterFile(Frozen):
     """What is measured: which events, which value of them, split by which dimensions."""
 
     id: Name
-    event_type: Annotated[str, Field(min_length=1, max_length=256)]
-    aggregation: Literal["sum", "count"]
+    event_type: Text
+    aggregation: Annotated[Aggregation, BeforeValidator(_mergeable)]
     value: Path | None = None
+    unit_price: Path | None = None
+    max_unit_price: UnitPrice | None = None
+    filters: dict[Path, tuple[Text, ...]] = Field(default_factory=dict)
     dimensions: tuple[Path, ...] = ()
     unit: Annotated[str, Field(min_length=1, max_length=64)] = "unit"
     scale: Annotated[int, Field(ge=0, le=6)] = 0
@@ -79,63 +64,61 @@ class MeterFile(_Model):
 
     @model_validator(mode="after")
     def _value_fits_aggregation(self) -> "MeterFile":
-        if self.aggregation == "sum" and self.value is None:
-            raise ValueError("a sum needs `value`, the path of the number inside the event's data")
-        if self.aggregation == "count" and self.value is not None:
+        needs = self.aggregation not in _READS_NO_VALUE
+        if needs and self.value is None:
+            a = "a" if self.aggregation[0] not in "aeiou" else "an"
+            raise ValueError(
+                f"{a} {self.aggregation} needs `value`, the path of the number inside the event's data"
+            )
+        if not needs and self.value is not None:
             raise ValueError("a count reads no `value`; remove it, or use aggregation: sum")
+        if (self.aggregation == "priced") != (self.unit_price is not None):
+            raise ValueError(
+                "`unit_price`, the path of the price on the event, goes with aggregation: priced"
+            )
+        if (self.aggregation == "priced") != (self.max_unit_price is not None):
+            raise ValueError(
+                "aggregation: priced needs `max_unit_price`, the highest price an event may name"
+            )
+        if not all(self.filters.values()):
+            raise ValueError("a filter lists the values that count; an empty one would count nothing")
         return self
 
 
-class TierFile(_Model):
-    """One tier; `up_to` is inclusive and cumulative, the last tier has none."""
+class RateOfUnit(Frozen):
+    """What one custom unit is worth from an instant on."""
 
-    up_to: Bound | None = None
-    unit_price: UnitPrice
-    flat_fee: Fee = "0"
+    starts: FullHour = Field(alias="from")
+    currency: Currency
+    rate: UnitPrice
 
 
-class PriceFile(_Model):
-    """A price of one meter: a unit price, or tiers that are graduated or by volume."""
+class UnitFile(Frozen):
+    """A custom unit, e.g. credits, that prices are written in; converted at the end."""
 
     id: Name
-    meter: Name
-    model: Literal["unit", "graduated", "volume"]
-    unit_price: UnitPrice | None = None
-    tiers: tuple[TierFile, ...] = ()
+    rates: tuple[RateOfUnit, ...]
 
     @model_validator(mode="after")
-    def _tiers_fit_model(self) -> "PriceFile":
-        if self.model == "unit":
-            if self.unit_price is None or self.tiers:
-                raise ValueError("a unit price has `unit_price` and no `tiers`")
-            return self
-        if self.unit_price is not None or not self.tiers:
-            raise ValueError(f"a {self.model} price has `tiers` and no `unit_price`")
-        self._check_bounds([tier.up_to for tier in self.tiers])
+    def _rates_rise(self) -> "UnitFile":
+        if not self.rates:
+            raise ValueError("a unit needs at least one rate")
+        places = [(rate.currency, rate.starts) for rate in self.rates]
+        if len(set(places)) < len(places) or sorted(places, key=lambda p: p[1]) != places:
+            raise ValueError("rates must be in rising order of `from`, one for each currency and instant")
         return self
 
-    def _check_bounds(self, bounds: list[str | None]) -> None:
-        if bounds[-1] is not None:
-            raise ValueError(
-                f"the last tier ends at {bounds[-1]}; leave out its `up_to`, or units beyond it"
-                " would have no price"
-            )
-        if None in bounds[:-1]:
-            raise ValueError("only the last tier may leave out `up_to`")
-        numbers = [Decimal(b) for b in bounds[:-1] if b is not None]
-        if any(low >= high for low, high in zip([Decimal(0), *numbers], numbers, strict=False)):
-            raise ValueError(f"`up_to` must rise and be above 0: {', '.join(map(str, numbers))}")
 
-
-class VersionFile(_Model):
+class VersionFile(Frozen):
     """The prices of a card from an instant on, until the next version starts."""
 
     starts: FullHour = Field(alias="from")
     prices: tuple[PriceFile, ...]
     not_charged: tuple[Name, ...] = ()
+    change: ChangePolicy = "continue"
 
 
-class RateCardFile(_Model):
+class RateCardFile(Frozen):
     """A rate card in one currency, with dated versions."""
 
     id: Name
@@ -152,7 +135,57 @@ class RateCardFile(_Model):
         return self
 
 
-class PlanFile(_Model):
+class OverrideFile(Frozen):
+    """Fields of a price, or a whole price, that replace those below: customer > contract > plan > card.
+
+    `set` holds the fields as in a price; `replace: true` drops all others.
+    """
+
+    price: Name
+    starts: FullHour | None = Field(default=None, alias="from")
+    ends: FullHour | None = Field(default=None, alias="to")
+    changes: dict[str, Any] = Field(alias="set")
+    replace: bool = False
+
+    @model_validator(mode="after")
+    def _dates_rise(self) -> "OverrideFile":
+        if self.starts is not None and self.ends is not None and self.starts >= self.ends:
+            raise ValueError("`from` must be before `to`")
+        if "id" in self.changes:
+            raise ValueError("an override keeps the price's id; remove `id` from `set`")
+        return self
+
+
+class MinimumFile(Frozen):
+    """A minimum commitment for each period; the true-up is a line of its own at the close."""
+
+    id: Name = "minimum"
+    amount: Fee
+    of: tuple[Name, ...] = ()
+    prorate: bool = True
+
+
+class ConditionsFile(Frozen):
+    """What a plan, a contract or a customer may add to a rate card."""
+
+    overrides: tuple[OverrideFile, ...] = ()
+    discounts: tuple[DiscountFile, ...] = ()
+    minimum: MinimumFile | None = None
+    cap: Fee | None = None
+
+    @model_validator(mode="after")
+    def _overrides_do_not_overlap(self) -> "ConditionsFile":
+        for a, b in pairwise(sorted(self.overrides, key=lambda o: (o.price, _start(o)))):
+            if a.price == b.price and (a.ends is None or b.starts is None or b.starts < a.ends):
+                raise ValueError(f"two overrides of `{a.price}` overlap in time; end the first with `to`")
+        return self
+
+
+def _start(override: OverrideFile) -> float:
+    return override.starts.timestamp() if override.starts else 0
+
+
+class PlanFile(ConditionsFile):
     """What customers subscribe to."""
 
     id: Name
@@ -160,21 +193,80 @@ class PlanFile(_Model):
     rate_card: Name
 
 
-class CustomerFile(_Model):
-    """Who is charged, from when, under which plan."""
+class ContractFile(ConditionsFile):
+    """What was negotiated with one customer or several, on top of their plan."""
 
-    id: Annotated[str, Field(min_length=1, max_length=256)]
-    name: str
+    id: Name
+    name: str = ""
+
+
+class PhaseFile(Frozen):
+    """A plan from an instant on; `change` says what happens to tiers that are under way."""
+
     plan: Name
+    starts: FullHour = Field(alias="from")
+    change: ChangePolicy = "continue"
+
+
+class CustomerFile(ConditionsFile):
+    """Who is charged, from when until when, under which plan or sequence of plans.
+
+    Customers of a `pool` run through the tiers together; their events are keyed by the pool.
+    """
+
+    id: Text
+    name: str
+    plan: Name | None = None
+    plans: tuple[PhaseFile, ...] = ()
+    contract: Name | None = None
+    pool: Text | None = None
     currency: Currency
     start: FullHour
+    end: FullHour | None = None
     stripe_customer: str | None = None
 
+    @property
+    def phases(self) -> tuple[PhaseFile, ...]:
+        """The customer's plans in time order."""
+        return self.plans or (PhaseFile(plan=self.plan or "", starts=self.start),)
 
-class CatalogFile(_Model):
+    @model_validator(mode="after")
+    def _plans_rise(self) -> "CustomerFile":
+        if bool(self.plan) == bool(self.plans):
+            raise ValueError("a customer has a `plan`, or `plans` with their dates")
+        starts = [phase.starts for phase in self.phases]
+        if any(a >= b for a, b in pairwise(starts)):
+            raise ValueError("plans must be in rising order of `from`, each at its own instant")
+        if starts[0] > self.start:
+            raise ValueError(
+                f"from {self.start:%Y-%m-%dT%HZ} to {starts[0]:%Y-%m-%dT%HZ} the customer has no plan;"
+                " let the first one begin at `start`"
+            )
+        if self.end is not None and self.end <= self.start:
+            raise ValueError("`end` must be after `start`")
+        return self
+
+
+class CatalogFile(Frozen):
     """All files of a catalog together."""
 
     meters: tuple[MeterFile, ...] = ()
+    units: tuple[UnitFile, ...] = ()
     rate_cards: tuple[RateCardFile, ...] = ()
     plans: tuple[PlanFile, ...] = ()
+    contracts: tuple[ContractFile, ...] = ()
     customers: tuple[CustomerFile, ...] = ()
+
+
+def overridden(price: PriceFile | None, override: OverrideFile) -> PriceFile:
+    """The price with an override's fields; ValueError when the result is no price."""
+    fields = price.model_dump(exclude_defaults=True) if price is not None and not override.replace else {}
+    if "model" in override.changes:
+        fields = {k: v for k, v in fields.items() if k in ("meter", "meters")}
+    try:
+        return PriceFile.model_validate({**fields, **override.changes, "id": override.price})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = ".".join(map(str, problem["loc"]))
+        message = problem["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{path}: {message}" if path else message) from error

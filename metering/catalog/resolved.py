@@ -2,24 +2,35 @@
 
 import hashlib
 import json
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from metering.catalog.models import CatalogFile, PriceFile, RateCardFile, VersionFile
-from metering.rating import Price, Segment, Tier
-from metering.rating.money import MICRO, parse_decimal
+from metering.catalog.agreements import Agreements
+from metering.catalog.models import CatalogFile, CustomerFile, MeterFile
+from metering.rating.money import parse_decimal
+from metering.rating.terms import Terms
+from metering.rating.usage import Aggregation
 
-_SHORT_HASH = 12
+_NO_MEMBERS: Mapping[str, Terms] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What is measured; paths are steps inside the event's `data`, `start_ms` its first epoch ms."""
+    """What is measured; paths are steps inside the event's `data`, `start_ms` its first epoch ms.
+
+    `filters` are paths with the values that count. `max_unit_price` (10^-12) bounds a price that
+    stands on the event.
+    """
 
     id: str
     event_type: str
-    aggregation: str
+    aggregation: Aggregation
     value_path: tuple[str, ...]
+    price_path: tuple[str, ...]
+    max_unit_price: int
+    filters: tuple[tuple[tuple[str, ...], frozenset[str]], ...]
     dimensions: tuple[str, ...]
     dimension_paths: tuple[tuple[str, ...], ...]
     unit: str
@@ -29,14 +40,17 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """Who is charged; `start_ms` is the epoch ms of the first usage that counts."""
+    """Who is charged; usage counts from `start_ms` until `end_ms` (epoch ms).
+
+    `account` is the pool that it is rated with, or the customer; it is also the key of its events.
+    """
 
     id: str
     name: str
-    plan: str
+    account: str
     currency: str
     start_ms: int
-    stripe_customer: str | None
+    end_ms: int | None
 
 
 @dataclass(frozen=True)
@@ -52,9 +66,7 @@ class Catalog:
     _by_type: dict[str, tuple[Meter, ...]] = field(default_factory=dict)
     _meters: dict[str, Meter] = field(default_factory=dict)
     _customers: dict[str, Customer] = field(default_factory=dict)
-    _plan_cards: dict[str, str] = field(default_factory=dict)
-    _segments: dict[tuple[str, str], tuple[Segment, ...]] = field(default_factory=dict)
-    _free: dict[tuple[str, str], tuple[tuple[int, int | None], ...]] = field(default_factory=dict)
+    _members: dict[str, dict[str, Terms]] = field(default_factory=dict)
 
     def meters_for(self, event_type: str) -> tuple[Meter, ...]:
         """The meters that read events of this type; empty when none does."""
@@ -68,18 +80,22 @@ class Catalog:
         """A customer by id."""
         return self._customers.get(customer_id)
 
-    def segments(self, customer_id: str, meter_id: str) -> tuple[Segment, ...]:
-        """The prices of a customer's meter in time order; empty where it has none."""
-        return self._segments.get((self._card_of(customer_id), meter_id), ())
-
-    def is_not_charged(self, customer_id: str, meter_id: str, hour: int) -> bool:
-        """Whether the card in force at `hour` (epoch s) says that this meter costs nothing."""
-        spans = self._free.get((self._card_of(customer_id), meter_id), ())
-        return any(start <= hour and (end is None or hour < end) for start, end in spans)
-
-    def _card_of(self, customer_id: str) -> str:
+    def account_of(self, customer_id: str) -> str:
+        """The pool of a customer, or the customer: what is rated together."""
         customer = self._customers.get(customer_id)
-        return self._plan_cards.get(customer.plan, "") if customer else ""
+        return customer.account if customer is not None else customer_id
+
+    def members(self, account: str) -> Mapping[str, Terms]:
+        """The terms of an account's customers; empty when there is none."""
+        return self._members.get(account, _NO_MEMBERS)
+
+    def accounts(self) -> Mapping[str, Mapping[str, Terms]]:
+        """All accounts with the terms of their customers."""
+        return self._members
+
+    def terms(self, customer_id: str) -> Terms | None:
+        """The terms of a customer."""
+        return self.members(self.account_of(customer_id)).get(customer_id)
 
 
 def resolve(content: CatalogFile, revision: int = 0) -> Catalog:
@@ -88,17 +104,11 @@ def resolve(content: CatalogFile, revision: int = 0) -> Catalog:
     by_type: dict[str, tuple[Meter, ...]] = {}
     for meter in meters.values():
         by_type[meter.event_type] = (*by_type.get(meter.event_type, ()), meter)
-    segments: dict[tuple[str, str], tuple[Segment, ...]] = {}
-    free: dict[tuple[str, str], tuple[tuple[int, int | None], ...]] = {}
-    for card in content.rate_cards:
-        for version, ends in _with_ends(card):
-            for price in version.prices:
-                place = (card.id, price.meter)
-                segment = _segment(card, version, ends, price)
-                segments[place] = (*segments.get(place, ()), segment)
-            for meter_id in version.not_charged:
-                place = (card.id, meter_id)
-                free[place] = (*free.get(place, ()), (_seconds(version), ends))
+    agreements = Agreements(content)
+    members: defaultdict[str, dict[str, Terms]] = defaultdict(dict)
+    for c in sorted(content.customers, key=lambda customer: customer.id):
+        ends = int(c.end.timestamp()) if c.end is not None else None
+        members[c.pool or c.id][c.id] = Terms(c.id, int(c.start.timestamp()), ends, agreements.of(c))
     return Catalog(
         content=content,
         version=content_hash(content),
@@ -106,77 +116,44 @@ def resolve(content: CatalogFile, revision: int = 0) -> Catalog:
         _by_type=by_type,
         _meters=meters,
         _customers={c.id: _customer(c) for c in content.customers},
-        _plan_cards={p.id: p.rate_card for p in content.plans},
-        _segments=segments,
-        _free=free,
+        _members=dict(members),
     )
 
 
 def canonical(content: CatalogFile) -> dict[str, Any]:
     """The content as plain JSON values, ordered by id: equal catalogs have equal text."""
-    plain: dict[str, Any] = content.model_dump(mode="json", by_alias=True)
+    plain: dict[str, Any] = content.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return {kind: sorted(items, key=lambda item: item["id"]) for kind, items in plain.items()}
 
 
 def content_hash(content: CatalogFile) -> str:
     """sha256 of the canonical content."""
-    return _hash(canonical(content))
-
-
-def _hash(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(canonical(content), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _meter(m: Any) -> Meter:
+def _meter(m: MeterFile) -> Meter:
     return Meter(
         id=m.id,
         event_type=m.event_type,
         aggregation=m.aggregation,
-        value_path=tuple(m.value.split(".")) if m.value else (),
+        value_path=_steps(m.value),
+        price_path=_steps(m.unit_price),
+        max_unit_price=parse_decimal(m.max_unit_price or "0", 12),
+        filters=tuple((_steps(path), frozenset(values)) for path, values in sorted(m.filters.items())),
         dimensions=m.dimensions,
-        dimension_paths=tuple(tuple(d.split(".")) for d in m.dimensions),
+        dimension_paths=tuple(_steps(d) for d in m.dimensions),
         unit=m.unit,
         scale=m.scale,
         start_ms=int(m.starts.timestamp()) * 1_000 if m.starts else 0,
     )
 
 
-def _customer(c: Any) -> Customer:
+def _steps(path: str | None) -> tuple[str, ...]:
+    return tuple(path.split(".")) if path else ()
+
+
+def _customer(c: CustomerFile) -> Customer:
     start_ms = int(c.start.timestamp()) * 1_000
-    return Customer(c.id, c.name, c.plan, c.currency, start_ms, c.stripe_customer)
-
-
-def _with_ends(card: RateCardFile) -> list[tuple[VersionFile, int | None]]:
-    ends = [*(_seconds(version) for version in card.versions[1:]), None]
-    return list(zip(card.versions, ends, strict=True))
-
-
-def _seconds(version: VersionFile) -> int:
-    return int(version.starts.timestamp())
-
-
-def _segment(card: RateCardFile, version: VersionFile, ends: int | None, price: PriceFile) -> Segment:
-    return Segment(
-        starts=_seconds(version),
-        ends=ends,
-        price=_price(price),
-        price_id=price.id,
-        card=card.id,
-        card_version=_hash(version.model_dump(mode="json", by_alias=True))[:_SHORT_HASH],
-        currency=card.currency,
-    )
-
-
-def _price(price: PriceFile) -> Price:
-    if price.unit_price is not None:
-        return Price("unit", (Tier(None, parse_decimal(price.unit_price, 12)),))
-    tiers = (
-        Tier(
-            None if t.up_to is None else parse_decimal(t.up_to, MICRO),
-            parse_decimal(t.unit_price, 12),
-            parse_decimal(t.flat_fee, MICRO),
-        )
-        for t in price.tiers
-    )
-    return Price(price.model, tuple(tiers))
+    end_ms = int(c.end.timestamp()) * 1_000 if c.end is not None else None
+    return Customer(c.id, c.name, c.pool or c.id, c.currency, start_ms, end_ms)

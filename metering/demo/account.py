@@ -1,15 +1,15 @@
 """The account of the demo: what was sent against what was counted, charged and invoiced."""
 
-from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
 
 from billing_sync.run import RunResult
 from metering.catalog.resolved import Catalog
 from metering.demo.traffic import PERIOD, Traffic
-from metering.rating import Segment, charge
-from metering.rating.money import MICRO, format_micro, parse_quantity
-from metering.sinks.queries import Books, HourQuantity
+from metering.rating.money import format_micro
+from metering.rerate import rerate
+from metering.sinks.queries import Books
+from metering.state.calendar import period
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def account(books: Books, sent: Traffic, catalog: Catalog, billed: RunResult) ->
     counters = books.counters()
     metered = books.metered(PERIOD)
     charged = sum(books.charged(PERIOD).values(), Decimal(0))
-    month = month_charge(books.hours(PERIOD), catalog)
+    month = month_charge(books, catalog)
     invoiced = sum((i.invoiced for i in billed.invoices), Decimal(0))
     carried = sum((i.carried_after - i.carried_before for i in billed.invoices), Decimal(0))
     outcomes = counters.accepted + counters.duplicates + counters.rejected
@@ -51,26 +51,12 @@ def account(books: Books, sent: Traffic, catalog: Catalog, billed: RunResult) ->
     ]
 
 
-def month_charge(hours: list[HourQuantity], catalog: Catalog) -> str:
-    """The charge of the month, from whole quantities instead of hours.
-
-    For each card version: F(quantity at its end) - F(quantity at its start).
-    """
-    slots: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
-    for h in hours:
-        slots[h.customer, h.meter].append((h.hour, parse_quantity(h.quantity, MICRO)))
-    total = 0
-    for (customer, meter), used in slots.items():
-        before = 0
-        for segment in catalog.segments(customer, meter):
-            after = before + sum(q for hour, q in used if _within(hour, segment))
-            total += charge(segment.price, after, MICRO) - charge(segment.price, before, MICRO)
-            before = after
-    return format_micro(total)
-
-
-def _within(hour: int, segment: Segment) -> bool:
-    return segment.starts <= hour and (segment.ends is None or hour < segment.ends)
+def month_charge(books: Books, catalog: Catalog) -> str:
+    """The charge of the month from whole quantities instead of hours; see `metering.rerate`."""
+    month = period(PERIOD)
+    rated = rerate(catalog, books.usage(catalog, month), month)
+    assert not rated.unpriced, rated.unpriced[:3]
+    return format_micro(sum(rated.amounts.values()))
 
 
 def _count(title: str, left: int | Decimal | None, right: int) -> Line:

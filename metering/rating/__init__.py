@@ -1,17 +1,9 @@
-"""Rating: pure integer arithmetic from cumulative quantities to charges that explain themselves."""
+"""Rating: pure integer arithmetic from cumulative quantities to charges that explain themselves.
 
-from metering.rating.cards import Model, Price, Segment, Tier
-from metering.rating.charge import TierPart, charge
-from metering.rating.hourly import HourCharge, Unpriced, hourly_charges
+For programs: `load_card`, `charge`, `hourly_charges` and `explain` take Decimals, integers or text
+and refuse floats. The modules below them work on integers; see docs/rating.md.
+"""
 
-__all__ = [
-    "HourCharge",
-    "Model",
-    "Price",
-    "Segment",
-    "Tier",
-    "TierPart",
-    "Unpriced",
-    "charge",
-    "hourly_charges",
-]
+from metering.rating.api import Card, HourCharge, charge, explain, hourly_charges, load_card
+
+__all__ = ["Card", "HourCharge", "charge", "explain", "hourly_charges", "load_card"]

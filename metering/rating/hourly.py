@@ -1,107 +1,148 @@
-"""Hourly rows: F(after) - F(before) for each hour of a period, with the slices that explain it.
+"""Hourly rows of one price: F(after) - F(before), for each customer and hour of a period."""
 
-A price switch inside the period carries the position on (`continue`): the hours of a segment are
-charged by its own F, starting from the quantity that came before.
-"""
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from metering.rating.cards import Price, Segment
-from metering.rating.charge import EXACT, TierPart, parts, round_exact
+from metering.rating.charge import START, Groups, Position, position
+from metering.rating.matrix import NO_CELL, cell_of
+from metering.rating.rows import ChargeRow, Label, Unpriced, row_between
+from metering.rating.terms import Period
+from metering.rating.usage import HourUse, Usage, merge, weighted
+from metering.rating.windows import Stretch, Windows, window_of
 
 
-class HourCharge(NamedTuple):
-    """One hour's charge: quantities in 10^-scale units, `amount` in micro-units.
+class Carry(NamedTuple):
+    """The usage of a window that goes on in the next period (scope: contract)."""
 
-    The exact amounts of `slices` plus `rounding` (both 10^-18) are the amount.
+    window: int
+    groups: Groups
+
+
+class HourlyRows(NamedTuple):
+    """The rows of a price, what it could not rate, and where its window stands."""
+
+    rows: list[ChargeRow]
+    unpriced: list[Unpriced]
+    carry: Carry | None
+
+
+class _Walk:
+    """One pass through the hours of a price."""
+
+    def __init__(self, carry: Carry | None) -> None:
+        self.groups: dict[str, Usage] = dict(carry.groups) if carry else {}
+        self.window = carry.window if carry else -1
+        self._price: Price | None = None
+        self._position = START
+
+    def enter(self, window: int) -> None:
+        if window != self.window:
+            self.groups, self.window, self._price = {}, window, None
+
+    def position(self, price: Price) -> Position:
+        """F of all that was merged so far, under a price."""
+        if price is not self._price:
+            self._price, self._position = price, position(price, self.groups)
+        return self._position
+
+    def add(self, label: str, usage: Usage) -> None:
+        held = self.groups.get(label)
+        self.groups[label] = usage if held is None else merge(held, usage)
+        self._price = None
+
+
+def hourly_rows(
+    segments: Sequence[Segment],
+    uses: Iterable[HourUse],
+    period: Period,
+    *,
+    active: tuple[int, int] | None = None,
+    carry: Carry | None = None,
+    since: int = 0,
+) -> HourlyRows:
+    """Rate the usage of one price in a period.
+
+    `uses` are ordered by hour, then customer. Rows before the hour `since` are known and left out.
+    `active` is the customer's part of the period, by which tiers are prorated.
     """
-
-    hour: int
-    quantity: int
-    before: int
-    after: int
-    amount: int
-    slices: tuple[TierPart, ...]
-    rounding: int
-    segment: Segment
-
-
-class Unpriced(NamedTuple):
-    """Usage that no price covers: an error to be shown, never a zero."""
-
-    hour: int
-    quantity: int
-    reason: str
-    detail: str
-
-
-def hourly_charges(
-    segments: Sequence[Segment], hours: Iterable[tuple[int, int]], scale: int
-) -> list[HourCharge | Unpriced]:
-    """Rate the hours of one customer, meter and billing period.
-
-    `hours` are (epoch second, quantity) in rising order; `segments` are in time order.
-    """
-    rated: list[HourCharge | Unpriced] = []
-    position, last_hour = 0, None
-    for hour, quantity in hours:
-        assert last_hour is None or hour > last_hour, "hours must rise"
-        last_hour = hour
-        segment = _segment_at(segments, hour)
-        if segment is None:
-            rated.append(_unpriced(segments, hour, quantity))
-        else:
-            rated.append(_hour_charge(segment, hour, position, position + quantity, scale))
-        position += quantity
-    return rated
+    windows = Windows(segments, period, active or (period.starts, period.ends))
+    walk, rows, unpriced = _Walk(carry), [], []
+    last = None
+    for (hour, customer), bunch in groupby(uses, key=lambda use: (use.hour, use.customer)):
+        assert last is None or (hour, customer) > last, "hours must rise"
+        last = (hour, customer)
+        stretch = windows.at(hour)
+        if stretch is None:
+            unpriced += [_uncovered(use) for use in bunch]
+            continue
+        walk.enter(window_of(stretch, hour))
+        row, missing = _hour(walk, stretch, list(bunch), hour >= since)
+        unpriced += missing
+        if row is not None:
+            rows.append(row)
+    scope = segments[-1].price.scope if segments else "period"
+    carried = Carry(walk.window, dict(walk.groups)) if scope == "contract" and walk.groups else None
+    return HourlyRows(rows, unpriced, carried)
 
 
-def _segment_at(segments: Sequence[Segment], hour: int) -> Segment | None:
-    # Latest first: an hour at the switch instant belongs to the new version.
-    for segment in reversed(segments):
-        if segment.starts <= hour and (segment.ends is None or hour < segment.ends):
-            return segment
-    return None
+def _hour(
+    walk: _Walk, stretch: Stretch, bunch: list[HourUse], wanted: bool
+) -> tuple[ChargeRow | None, list[Unpriced]]:
+    price, missing = stretch.price, []
+    before = walk.position(price) if wanted else START
+    events = digest = 0
+    for use in bunch:
+        group = _group_of(price, use)
+        if group == NO_CELL:
+            missing.append(_no_cell(use, stretch.segment.price_id))
+            continue
+        walk.add(group, weighted(use.usage, _weight(price.meters, use.meter)))
+        events += use.usage.events
+        digest += use.digest
+    if not wanted or len(missing) == len(bunch):
+        return None, missing
+    segment, meter = stretch.segment, _meter_name(price, bunch)
+    label = Label(
+        bunch[0].customer, segment.price_id, bunch[0].hour, "usage", meter, price.model, segment.origin
+    )
+    return row_between(label, before, walk.position(price), events, digest % (1 << 64)), missing
 
 
-def _unpriced(segments: Sequence[Segment], hour: int, quantity: int) -> Unpriced:
-    if not segments:
-        detail = "The customer's rate card has no price for this meter; add one."
-    else:
-        detail = "No version of the rate card covers this hour; add a version that starts earlier."
-    return Unpriced(hour, quantity, "no_price", detail)
+def _group_of(price: Price, use: HourUse) -> str:
+    if price.cells:
+        return cell_of(price, use.dimensions)
+    return use.meter if price.model == "capacity" else ""
 
 
-def _hour_charge(segment: Segment, hour: int, before: int, after: int, scale: int) -> HourCharge:
-    slices = delta_slices(segment.price, before, after, scale)
-    old, new = (_exact(segment.price, q, scale) for q in (before, after))
-    amount = round_exact(new) - round_exact(old)
-    rounding = amount * 10 ** (EXACT - 6) - sum(part.amount for part in slices)
-    assert sum(p.amount for p in slices) == new - old, "slices must explain the exact difference"
-    return HourCharge(hour, after - before, before, after, amount, slices, rounding, segment)
+def _weight(meters: tuple[tuple[str, int], ...], meter: str) -> int:
+    for name, weight in meters:
+        if name == meter:
+            return weight
+    return 1_000_000
 
 
-def _exact(price: Price, quantity: int, scale: int) -> int:
-    return sum(part.amount for part in parts(price, quantity, scale))
+def _meter_name(price: Price, bunch: list[HourUse]) -> str:
+    return "+".join(name for name, _ in price.meters) if len(price.meters) > 1 else bunch[0].meter
 
 
-def delta_slices(price: Price, before: int, after: int, scale: int) -> tuple[TierPart, ...]:
-    """How the charge moves from one cumulative quantity to another, tier by tier.
+def _uncovered(use: HourUse) -> Unpriced:
+    detail = "No version of the rate card covers this hour; add a version that starts earlier."
+    return Unpriced(use.customer, use.meter, use.hour, use.usage.quantity, "no_price", detail)
 
-    Parts that stay are left out. Where a volume price changes its tier, the old position is taken
-    back and the new one posted, so that a reader sees why a row can be negative.
-    """
-    moves: dict[tuple[int, int], TierPart] = {}
-    for sign, quantity in ((-1, before), (1, after)):
-        for part in parts(price, quantity, scale):
-            place = (part.tier, part.unit_price)
-            held = moves.get(place, TierPart(part.tier, 0, part.unit_price, 0, 0))
-            moves[place] = TierPart(
-                part.tier,
-                held.units + sign * part.units,
-                part.unit_price,
-                held.flat_fee + sign * part.flat_fee,
-                held.amount + sign * part.amount,
-            )
-    return tuple(m for m in moves.values() if m.units or m.flat_fee or m.amount)
+
+def _no_cell(use: HourUse, price_id: str) -> Unpriced:
+    values = ", ".join(f"{name} {value}" for name, value in use.dimensions)
+    detail = f"Matrix price `{price_id}` has no cell for {values}; add one, or a default with `*`."
+    return Unpriced(use.customer, use.meter, use.hour, use.usage.quantity, "no_cell", detail)
+
+
+def by_hour(uses: Iterable[HourUse]) -> list[HourUse]:
+    """Usage in the order in which it is rated."""
+    return sorted(uses, key=lambda u: (u.hour, u.customer, u.meter, u.dimensions))
+
+
+def carries(found: Mapping[str, HourlyRows]) -> dict[str, Carry]:
+    """The windows that go on, by price."""
+    return {price: made.carry for price, made in found.items() if made.carry is not None}

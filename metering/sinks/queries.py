@@ -1,7 +1,13 @@
 """What the command line reads from the books: typed answers, exact numbers."""
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
+
+from metering.catalog.resolved import Catalog
+from metering.rating.terms import Period
+from metering.rating.usage import HourUse
+from metering.rerate import read_usage
 
 
 class Counters(NamedTuple):
@@ -48,15 +54,6 @@ class Close(NamedTuple):
     period: str
     amount: Decimal
     agrees: bool
-
-
-class HourQuantity(NamedTuple):
-    """What a customer's meter counted in one hour (epoch seconds)."""
-
-    customer: str
-    meter: str
-    hour: int
-    quantity: Decimal
 
 
 class Books:
@@ -107,15 +104,9 @@ class Books:
         )
         return dict(rows)
 
-    def hours(self, period: str) -> list[HourQuantity]:
-        """Hourly quantities of a period, dimensions added up."""
-        rows = self._rows(
-            "SELECT customer, meter, toUnixTimestamp(hour), sum(quantity) FROM hourly_current"
-            " WHERE formatDateTime(hour, '%Y-%m') = {period:String}"
-            " GROUP BY customer, meter, hour ORDER BY customer, meter, hour",
-            period=period,
-        )
-        return [HourQuantity(c, m, int(h), q) for c, m, h, q in rows]
+    def usage(self, catalog: Catalog, period: Period, customer: str = "") -> Iterator[HourUse]:
+        """The usage of a period, kept apart where a catalog needs it; see `metering.rerate`."""
+        return read_usage(self._client, catalog, period, customer)
 
     def customers_metered(self, period: str) -> int:
         """How many customers have usage in a period."""

@@ -35,11 +35,15 @@ class TableRow(NamedTuple):
 
 _COLUMNS = {
     "events": ("customer type time id source data k_topic k_partition k_offset k_index appended"),
-    "hourly": "customer meter hour dimensions quantity events late version",
+    "hourly": (
+        "customer meter hour dimensions quantity events late version aggregation value_keys"
+        " value_weights last_time last_id digest"
+    ),
     "charges": (
         "customer period price hour meter currency quantity quantity_before quantity_after amount"
         " rounding card card_version events slice_tiers slice_units slice_unit_prices"
-        " slice_flat_fees slice_amounts version"
+        " slice_flat_fees slice_amounts version slice_billed slice_labels effect_names effect_amounts"
+        " line model digest corrects"
     ),
     "rating_errors": "customer period meter hour quantity reason detail version",
     "period_closes": ("customer period currency rows errors amount digest watermark version"),
@@ -52,7 +56,7 @@ _COLUMNS = {
         " catalog_revision instance reported version"
     ),
     "catalog": "revision hash content",
-    "catalog_customers": "customer name plan currency stripe_customer revision",
+    "catalog_customers": "customer name plan currency stripe_customer revision pool",
     "sink_progress": "sink k_topic k_partition next_offset",
 }
 
@@ -89,7 +93,8 @@ def of_catalog(catalog: Catalog) -> list[TableRow]:
     content = json.dumps(canonical(catalog.content), sort_keys=True, ensure_ascii=False)
     rows = [TableRow("catalog", (catalog.revision, catalog.version, content))]
     for c in catalog.content.customers:
-        row = (c.id, c.name, c.plan, c.currency, c.stripe_customer or "", catalog.revision)
+        plan, pool = c.phases[-1].plan, c.pool or ""
+        row = (c.id, c.name, plan, c.currency, c.stripe_customer or "", catalog.revision, pool)
         rows.append(TableRow("catalog_customers", row))
     return rows
 
@@ -97,7 +102,9 @@ def of_catalog(catalog: Catalog) -> list[TableRow]:
 def _hourly(r: HourlyTotal) -> TableRow:
     dimensions = json.dumps(r.dimensions, sort_keys=True, ensure_ascii=False)
     numbers = (Decimal(r.quantity), r.events, r.late, int(r.version))
-    return TableRow("hourly", (r.customer, r.meter, _hour(r.hour), dimensions, *numbers))
+    weights = [Decimal(weight) for weight in r.values.values()]
+    state = (r.aggregation, list(r.values), weights, _time(r.last[0]), r.last[1], r.digest)
+    return TableRow("hourly", (r.customer, r.meter, _hour(r.hour), dimensions, *numbers, *state))
 
 
 def _charge(r: Charge) -> TableRow:
@@ -122,6 +129,14 @@ def _charge(r: Charge) -> TableRow:
         [Decimal(s.flat_fee) for s in r.slices],
         [Decimal(s.amount) for s in r.slices],
         int(r.version),
+        [Decimal(s.billed or s.units) for s in r.slices],
+        [s.label for s in r.slices],
+        [e.name for e in r.effects],
+        [Decimal(e.amount) for e in r.effects],
+        r.line,
+        r.model,
+        r.digest,
+        r.corrects,
     )
     return TableRow("charges", row)
 

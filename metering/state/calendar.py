@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from metering.rating.terms import Period
+
 HOUR_SECONDS = 3_600
 HOUR_MS = 3_600_000
 
@@ -29,3 +31,21 @@ def period_end(period: str) -> int:
 def is_closed(period: str, watermark: int, grace_hours: int) -> bool:
     """Whether a watermark (epoch ms) has passed the end of a period plus the grace."""
     return watermark >= period_end(period) + grace_hours * HOUR_MS
+
+
+@lru_cache(maxsize=4_096)
+def period(name: str) -> Period:
+    """A billing period by its name."""
+    year, month = map(int, name.split("-"))
+    starts = int(datetime(year, month, 1, tzinfo=UTC).timestamp())
+    return Period(name, starts, period_end(name) // 1_000)
+
+
+def periods_between(first: str, last: str) -> list[str]:
+    """The names of all billing periods from one to another, both included."""
+    names = []
+    name = first
+    while name <= last:
+        names.append(name)
+        name = period_of(period(name).ends)
+    return names

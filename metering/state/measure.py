@@ -3,50 +3,104 @@
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from metering.catalog.resolved import Catalog, Meter
 from metering.events import Refusal, UsageEvent
+from metering.rating.usage import Dimensions
 
 MICRO = 6  # quantities are integers of 10^-6 unit in every fold, whatever the meter's scale
 ONE = 1_000_000  # one unit
+PRICE_DECIMALS = 12
 LARGEST_DIGITS = 18  # digits before the point of one event's quantity
 LARGEST_INTEGER = 10**LARGEST_DIGITS
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
-Dimensions = tuple[tuple[str, str], ...]
-
 
 class Measure(NamedTuple):
-    """`quantity` micro-units for one meter under one combination of dimension values."""
+    """What an event is for one meter under one combination of dimension values.
 
-    meter: str
+    `quantity` in micro-units. `value` is the key that a multiset keeps: the digest of a unique
+    value, the event's size, the price on it.
+    """
+
+    meter: Meter
     dimensions: Dimensions
     quantity: int
+    value: str = ""
 
 
 def measure(event: UsageEvent, catalog: Catalog) -> tuple[Measure, ...] | Refusal:
-    """The measures of an event, one for each meter of its type, or why it has none.
+    """The measures of an event, one for each meter of its type that counts it, or why it has none.
 
     An event that one of its meters cannot read is refused as a whole: half an event is no event.
+    One that every meter's filters leave out counts nowhere, and that is meant.
     """
     refusal = _unknown(event, catalog)
     if refusal is not None:
         return refusal
     measures = []
+    in_force = False
     for meter in catalog.meters_for(event.type):
         if event.at < meter.start_ms:
             continue
-        quantity = _quantity(event, meter)
-        dimensions = _dimensions(event, meter)
-        if isinstance(quantity, Refusal):
-            return quantity
-        if isinstance(dimensions, Refusal):
-            return dimensions
-        measures.append(Measure(meter.id, dimensions, quantity))
-    if not measures:
+        in_force = True
+        if meter.filters and not _passes(event, meter):
+            continue
+        found = _measure(event, meter)
+        if isinstance(found, Refusal):
+            return found
+        measures.append(found)
+    if not in_force:
         return _refuse(event, "before_meter", f"No meter of type `{event.type}` counts so early.")
     return tuple(measures)
+
+
+def _passes(event: UsageEvent, meter: Meter) -> bool:
+    return all(_text(_at_path(event.data, path)) in wanted for path, wanted in meter.filters)
+
+
+def _measure(event: UsageEvent, meter: Meter) -> Measure | Refusal:
+    dimensions = _dimensions(event, meter)
+    if isinstance(dimensions, Refusal):
+        return dimensions
+    if meter.aggregation == "count":
+        return Measure(meter, dimensions, ONE)
+    if meter.aggregation == "unique":
+        return _unique(event, meter, dimensions)
+    quantity = _number(event, meter, meter.value_path, meter.scale)
+    if isinstance(quantity, Refusal):
+        return quantity
+    if meter.aggregation == "each":
+        return Measure(meter, dimensions, quantity, str(quantity))
+    if meter.aggregation == "priced":
+        return _priced(event, meter, dimensions, quantity)
+    return Measure(meter, dimensions, quantity)
+
+
+def _unique(event: UsageEvent, meter: Meter, dimensions: Dimensions) -> Measure | Refusal:
+    """A value is kept as 128 bits: who was counted does not travel with the totals."""
+    value = _text(_at_path(event.data, meter.value_path))
+    place = ".".join(("data", *meter.value_path))
+    if not value or len(value) > 1_024:
+        return _refuse(
+            event, "missing_value", f"`{place}` must be text or a number; meter `{meter.id}` counts it."
+        )
+    digest = blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return Measure(meter, dimensions, ONE, digest)
+
+
+def _priced(event: UsageEvent, meter: Meter, dimensions: Dimensions, quantity: int) -> Measure | Refusal:
+    price = _number(event, meter, meter.price_path, PRICE_DECIMALS, PRICE_DECIMALS)
+    if isinstance(price, Refusal):
+        return price
+    if price > meter.max_unit_price:
+        place = ".".join(("data", *meter.price_path))
+        return _refuse(
+            event, "price_too_high", f"`{place}` is above the `max_unit_price` of meter `{meter.id}`."
+        )
+    return Measure(meter, dimensions, quantity, str(price))
 
 
 def _unknown(event: UsageEvent, catalog: Catalog) -> Refusal | None:
@@ -63,6 +117,8 @@ def _unknown(event: UsageEvent, catalog: Catalog) -> Refusal | None:
             "unknown_type",
             f"No meter reads events of type `{event.type}`; add one, then retry this event.",
         )
+    if customer.end_ms is not None and event.at >= customer.end_ms:
+        return _refuse(event, "after_end", f"The event is later than the end of customer `{event.customer}`.")
     if event.at < customer.start_ms:
         return _refuse(
             event,
@@ -72,22 +128,19 @@ def _unknown(event: UsageEvent, catalog: Catalog) -> Refusal | None:
     return None
 
 
-def _quantity(event: UsageEvent, meter: Meter) -> int | Refusal:
-    if meter.aggregation == "count":
-        return ONE
-    value = _at_path(event.data, meter.value_path)
-    if type(value) is int and 0 <= value < LARGEST_INTEGER:
+def _number(
+    event: UsageEvent, meter: Meter, path: tuple[str, ...], scale: int, decimals: int = MICRO
+) -> int | Refusal:
+    """A number of the event with at most `scale` decimals, as an integer of 10^-decimals."""
+    value = _at_path(event.data, path)
+    if type(value) is int and decimals == MICRO and 0 <= value < LARGEST_INTEGER:
         return value * ONE  # the common case, without a Decimal
-    place = ".".join(("data", *meter.value_path))
+    place = ".".join(("data", *path))
     if value is None:
         return _refuse(event, "missing_value", f"`{place}` is missing; meter `{meter.id}` needs it.")
     number = _exact(value)
     if number is None:
         return _refuse(event, "not_a_number", f"`{place}` must be a JSON number or a plain decimal string.")
-    return _to_micro(event, meter, place, number)
-
-
-def _to_micro(event: UsageEvent, meter: Meter, place: str, number: Decimal | int) -> int | Refusal:
     if number < 0:
         return _refuse(event, "negative_value", f"`{place}` is negative; usage cannot be.")
     decimal = Decimal(number)
@@ -95,13 +148,13 @@ def _to_micro(event: UsageEvent, meter: Meter, place: str, number: Decimal | int
         return _refuse(
             event, "too_large", f"`{place}` has more than {LARGEST_DIGITS} digits before the point."
         )
-    if _decimals(decimal) > meter.scale:
+    if _decimals(decimal) > scale:
         return _refuse(
             event,
             "too_many_decimals",
-            f"`{place}` has more than the {meter.scale} decimals of meter `{meter.id}`; it is not rounded.",
+            f"`{place}` has more than the {scale} decimals of meter `{meter.id}`; it is not rounded.",
         )
-    return int(decimal.scaleb(MICRO))
+    return int(decimal.scaleb(decimals))
 
 
 def _decimals(number: Decimal) -> int:
@@ -125,10 +178,8 @@ def _exact(value: object) -> Decimal | int | None:
 def _dimensions(event: UsageEvent, meter: Meter) -> Dimensions | Refusal:
     pairs = []
     for name, path in zip(meter.dimensions, meter.dimension_paths, strict=True):
-        value = _at_path(event.data, path)
-        if isinstance(value, bool | int):
-            value = str(value).lower()
-        if not isinstance(value, str) or not value or len(value) > 256 or not value.isprintable():
+        value = _text(_at_path(event.data, path))
+        if not value or len(value) > 256 or not value.isprintable():
             return _refuse(
                 event,
                 "bad_dimension",
@@ -137,6 +188,13 @@ def _dimensions(event: UsageEvent, meter: Meter) -> Dimensions | Refusal:
             )
         pairs.append((name, value))
     return tuple(pairs)
+
+
+def _text(value: object) -> str:
+    """Text as it is, a number or truth value as JSON writes it; empty for anything else."""
+    if isinstance(value, str):
+        return value
+    return str(value).lower() if isinstance(value, bool | int) else ""
 
 
 def _at_path(data: Mapping[str, Any] | None, path: tuple[str, ...]) -> Any:

@@ -13,13 +13,14 @@ import msgspec
 
 from metering.catalog.resolved import Catalog
 from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
-from metering.rating.money import format_quantity
-from metering.records import DeadLetter, HourlyTotal, Watermark, encode, key, version
+from metering.rating.usage import Dimensions
+from metering.records import DeadLetter, Watermark, encode, key, version
 from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
 from metering.state.dedupe import SeenIds, fingerprint
 from metering.state.fold import Changes, Chunk, Entry, Output, Saved
-from metering.state.measure import MICRO, Dimensions, measure
+from metering.state.measure import Measure, measure
 from metering.state.partitioning import partition_of
+from metering.state.totals import DIGESTS, LARGEST_VALUES, Total, record_of
 
 HEAVY_TOTALS = 50_000
 HEAVY_LETTER_BYTES = 4 << 20
@@ -66,13 +67,6 @@ class _Header(msgspec.Struct):
     newest_day: int
 
 
-@dataclass(slots=True)
-class _Total:
-    quantity: int = 0
-    events: int = 0
-    late: int = 0
-
-
 @dataclass
 class MeterFold:
     """The state of one partition of `usage.events`."""
@@ -83,7 +77,7 @@ class MeterFold:
     counters: Counters = field(default_factory=Counters)
 
     def __post_init__(self) -> None:
-        self._totals: dict[TotalKey, _Total] = {}
+        self._totals: dict[TotalKey, Total] = {}
         self._seen = SeenIds()
         self._periods: set[str] = set()  # billing periods that hold totals
         self._changed: set[TotalKey] = set()
@@ -133,45 +127,76 @@ class MeterFold:
         measures = measure(event, catalog)
         if isinstance(measures, Refusal):
             return measures
-        if partition_of(event.customer, self.rules.partitions) != self.rules.partition:
-            return _refuse(
-                event,
-                "wrong_partition",
-                "The record's key is not the customer, or its partitioner is not murmur2: set both.",
-            )
-        if event.at > chunk.appended + self.rules.max_future_ms:
-            return _refuse(
-                event, "in_the_future", "`time` is ahead of the broker's clock; correct the clock."
-            )
+        refusal = self._misplaced(event, chunk, catalog)
+        if refusal is not None:
+            return refusal
         identity = fingerprint(event.customer, event.source, event.id)
         if identity in self._seen:
             self.counters.duplicates += 1
             return None
         hour = hour_of(event.at)
+        refusal = self._uncountable(event, hour, measures)
+        if refusal is not None:
+            return refusal
+        self._seen.add(identity, chunk.appended)
+        self._accept(event, hour, measures, int.from_bytes(identity[:8]))
+        return None
+
+    def _misplaced(self, event: UsageEvent, chunk: Chunk, catalog: Catalog) -> Refusal | None:
+        account = catalog.account_of(event.customer)
+        if partition_of(account, self.rules.partitions) != self.rules.partition:
+            whose = "the customer" if account == event.customer else f"the customer's pool `{account}`"
+            return _refuse(
+                event,
+                "wrong_partition",
+                f"The record's key is not {whose}, or its partitioner is not murmur2: set both.",
+            )
+        if event.at > chunk.appended + self.rules.max_future_ms:
+            return _refuse(
+                event, "in_the_future", "`time` is ahead of the broker's clock; correct the clock."
+            )
+        return None
+
+    def _uncountable(self, event: UsageEvent, hour: int, measures: Sequence[Measure]) -> Refusal | None:
         if is_closed(period_of(hour), self.watermark, self.rules.grace_hours):
             return _refuse(
                 event,
                 "period_closed",
                 f"Billing period {period_of(hour)} is closed; bill this usage as a correction.",
             )
-        self._seen.add(identity, chunk.appended)
-        self._accept(event, hour, measures)
+        for found in measures:
+            total = self._totals.get((event.customer, found.meter.id, found.dimensions, hour))
+            if total is None:
+                continue
+            if total.kind != found.meter.aggregation:
+                return _refuse(
+                    event,
+                    "meter_changed",
+                    f"Meter `{found.meter.id}` was {total.kind} in this hour; define a new meter instead.",
+                )
+            if found.value and not total.has_room(found):
+                return _refuse(
+                    event,
+                    "too_many_values",
+                    f"Meter `{found.meter.id}` has {LARGEST_VALUES:,} distinct values in this hour;"
+                    " split it by a dimension.",
+                )
         return None
 
-    def _accept(self, event: UsageEvent, hour: int, measures: Sequence[tuple[str, Dimensions, int]]) -> None:
+    def _accept(self, event: UsageEvent, hour: int, measures: Sequence[Measure], digest: int) -> None:
         late = (hour + HOUR_SECONDS) * 1_000 <= self.watermark
         self.counters.accepted += 1
         self.counters.late += late
         self.watermark = max(self.watermark, event.at)
-        for meter, dimensions, quantity in measures:
-            total_key = (event.customer, meter, dimensions, hour)
+        for found in measures:
+            total_key = (event.customer, found.meter.id, found.dimensions, hour)
             total = self._totals.get(total_key)
             if total is None:
-                total = self._totals[total_key] = _Total()
+                total = self._totals[total_key] = Total(found.meter.aggregation)
                 self._periods.add(period_of(hour))
-            total.quantity += quantity
-            total.events += 1
+            total.add(found, event.at, event.id)
             total.late += late
+            total.digest = (total.digest + digest) % DIGESTS
             self._changed.add(total_key)
 
     def _dead_letter(self, item: Item, refusal: Refusal, chunk: Chunk) -> Output:
@@ -235,18 +260,7 @@ class MeterFold:
         )
 
     def _hourly(self, total_key: TotalKey, stamp: str) -> Output:
-        customer, meter, dimensions, hour = total_key
-        total = self._totals[total_key]
-        record = HourlyTotal(
-            customer=customer,
-            meter=meter,
-            hour=hour,
-            quantity=format_quantity(total.quantity, MICRO),
-            events=total.events,
-            version=stamp,
-            late=total.late,
-            dimensions=dict(dimensions),
-        )
+        record = record_of(self._totals[total_key], *total_key, stamp)
         return Output(self.rules.hourly_topic, _total_key_bytes(total_key), encode(record))
 
     def _watermark_record(self, stamp: str) -> Output:
@@ -256,10 +270,7 @@ class MeterFold:
 
     def _entry(self, total_key: TotalKey) -> Entry:
         assert self.offset is not None
-        total = self._totals[total_key]
-        # Quantities can pass 64 bits: text, as everywhere on a wire.
-        value = msgspec.msgpack.encode((str(total.quantity), total.events, total.late))
-        return Entry(_total_key_bytes(total_key), value, self.offset)
+        return Entry(_total_key_bytes(total_key), self._totals[total_key].saved(), self.offset)
 
     def _forget_closed(self) -> list[Entry]:
         """Drop the totals of closed periods: no event can change them any more."""
@@ -281,9 +292,8 @@ class MeterFold:
         self._announced = header.watermark
         for entry in saved.entries:
             assert entry.value is not None
-            quantity, events, late = msgspec.msgpack.decode(entry.value, type=tuple[str, int, int])
             total_key = _total_key(entry.key)
-            self._totals[total_key] = _Total(int(quantity), events, late)
+            self._totals[total_key] = Total.restored(entry.value)
             self._periods.add(period_of(total_key[3]))
         self._seen.restore(saved.segments, header.newest_day)
 

@@ -1,12 +1,17 @@
 """Rated hours to the records on `usage.charges`: charge, void, rating error, close."""
 
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import NamedTuple
 
-from metering.rating import HourCharge
-from metering.rating.money import format_exact, format_micro, format_quantity
+import msgspec
+
+from metering.rating.charge import EXACT
+from metering.rating.money import format_exact, format_micro
+from metering.rating.parts import PART_DECIMALS, TierPart
+from metering.rating.rows import ChargeRow, Unpriced
 from metering.records import (
     Charge,
+    Effect,
     PeriodClose,
     RatingError,
     Record,
@@ -19,81 +24,78 @@ from metering.state.measure import MICRO
 
 
 class Slot(NamedTuple):
-    """What is rated together: tiers run through one customer's meter for one billing period."""
+    """A customer's billing period."""
 
     customer: str
-    meter: str
     period: str
 
 
 class Row(NamedTuple):
-    """What a published charge row says; quantities and amount in micro-units."""
+    """What is remembered of a published charge row: micro-units, and a fingerprint of its content."""
 
-    price: str
-    currency: str
-    before: int
-    after: int
     amount: int
-    card_version: str
-    events: int
+    content: bytes
 
 
-def charge_row(rated: HourCharge, events: int) -> Row:
-    """The row of a rated hour; two equal rows need no second publication."""
-    segment = rated.segment
-    return Row(
-        segment.price_id,
-        segment.currency,
-        rated.before,
-        rated.after,
-        rated.amount,
-        segment.card_version,
-        events,
-    )
-
-
-def post_charge(topic: str, slot: Slot, rated: HourCharge, row: Row, stamp: str) -> Output:
-    """The charge of one hour with the slices that explain it."""
-    slices = [
-        Slice(
-            tier=part.tier,
-            units=format_quantity(part.units, MICRO),
-            unit_price=format_exact(part.unit_price, 12),
-            flat_fee=format_micro(part.flat_fee),
-            amount=format_exact(part.amount, 18),
-        )
-        for part in rated.slices
-    ]
-    record = Charge(
-        customer=slot.customer,
-        period=slot.period,
+def charge_record(row: ChargeRow, period: str, corrects: str = "") -> Charge:
+    """A charge row as it travels; its version is set when it is posted."""
+    return Charge(
+        customer=row.customer,
+        period=period,
         price=row.price,
-        meter=slot.meter,
-        hour=rated.hour,
-        currency=row.currency,
-        quantity=format_quantity(rated.quantity, MICRO),
-        quantity_before=format_quantity(rated.before, MICRO),
-        quantity_after=format_quantity(rated.after, MICRO),
-        amount=format_micro(rated.amount),
-        rounding=format_exact(rated.rounding, 18),
-        card=rated.segment.card,
-        card_version=row.card_version,
+        meter=row.meter,
+        hour=row.hour,
+        currency=row.origin.currency,
+        quantity=format_exact(row.quantity, MICRO),
+        quantity_before=format_exact(row.before, MICRO),
+        quantity_after=format_exact(row.after, MICRO),
+        amount=format_micro(row.amount),
+        rounding=format_exact(row.rounding, EXACT),
+        card=row.origin.card,
+        card_version=row.origin.version,
         events=row.events,
-        slices=slices,
-        version=stamp,
+        slices=[_slice(part) for part in row.slices],
+        version="",
+        line=row.kind,
+        model=row.model,
+        effects=[Effect(name, format_exact(amount, EXACT)) for name, amount in row.effects],
+        digest=f"{row.digest:016x}" if row.events else "",
+        corrects=corrects,
     )
-    return _output(topic, record, "charge", slot.customer, slot.period, row.price, rated.hour)
 
 
-def post_void(topic: str, slot: Slot, hour: int, row: Row, stamp: str) -> Output:
+def _slice(part: TierPart) -> Slice:
+    return Slice(
+        tier=part.tier,
+        units=format_exact(part.units, MICRO),
+        unit_price=format_exact(part.unit_price, 12),
+        flat_fee=format_exact(part.flat_fee, MICRO),
+        amount=format_exact(part.amount, PART_DECIMALS),
+        billed="" if part.billed == part.units else format_exact(part.billed, MICRO),
+        label=part.label,
+    )
+
+
+def remembered(record: Charge, amount: int) -> Row:
+    """What to remember of a row: two equal ones need no second publication."""
+    return Row(amount, blake2b(encode(record), digest_size=8).digest())
+
+
+def post_charge(topic: str, record: Charge, stamp: str) -> Output:
+    """The charge of one hour with all that explains it."""
+    stamped = msgspec.structs.replace(record, version=stamp)
+    return _output(topic, stamped, "charge", record.customer, record.period, record.price, record.hour)
+
+
+def post_void(topic: str, slot: Slot, price: str, hour: int, stamp: str) -> Output:
     """The row of a price that no longer applies: an explicit zero without a card."""
     record = Charge(
         customer=slot.customer,
         period=slot.period,
-        price=row.price,
-        meter=slot.meter,
+        price=price,
+        meter="",
         hour=hour,
-        currency=row.currency,
+        currency="",
         quantity="0",
         quantity_before="0",
         quantity_after="0",
@@ -105,24 +107,22 @@ def post_void(topic: str, slot: Slot, hour: int, row: Row, stamp: str) -> Output
         slices=[],
         version=stamp,
     )
-    return _output(topic, record, "charge", slot.customer, slot.period, row.price, hour)
+    return _output(topic, record, "charge", slot.customer, slot.period, price, hour)
 
 
-def post_error(
-    topic: str, slot: Slot, hour: int, quantity: int, reason: str, detail: str, stamp: str
-) -> Output:
+def post_error(topic: str, slot: Slot, missing: Unpriced, stamp: str) -> Output:
     """Usage that no price covers; an empty reason withdraws an earlier error."""
     record = RatingError(
         customer=slot.customer,
         period=slot.period,
-        meter=slot.meter,
-        hour=hour,
-        quantity=format_quantity(quantity, MICRO),
-        reason=reason,
-        detail=detail,
+        meter=missing.meter,
+        hour=missing.hour,
+        quantity=format_exact(missing.quantity, MICRO),
+        reason=missing.reason,
+        detail=missing.detail,
         version=stamp,
     )
-    return _output(topic, record, "error", slot.customer, slot.period, slot.meter, hour)
+    return _output(topic, record, "error", slot.customer, slot.period, missing.meter, missing.hour)
 
 
 class Books(NamedTuple):

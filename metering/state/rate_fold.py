@@ -1,41 +1,39 @@
 """Hourly totals of one partition to charges, and the close of billing periods.
 
-The concept: a *slot* is one customer, meter and billing period. A change anywhere in a slot rates
-the whole slot again, and the rows whose content changed are emitted as absolute values. The
-invariant: the rows of a slot add up to the charge of its whole quantity.
+The concept: an account (a customer, or a pool) is rated period by period; a change in an hour rates
+the hours from there on again, and the rows whose content changed are emitted as absolute values. The
+invariant: the rows of a price add up to the charge of its whole quantity.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import msgspec
 
 from metering.catalog.resolved import Catalog
-from metering.rating import HourCharge, Unpriced, hourly_charges
-from metering.rating.money import parse_quantity
-from metering.records import HourlyTotal, Watermark, decode, key, version
+from metering.rating.hourly import Carry
+from metering.rating.period import Rated, rate_period
+from metering.rating.rows import ChargeRow, Unpriced
+from metering.rating.usage import HourUse
+from metering.records import HourlyTotal, Watermark, decode, version
+from metering.state import calendar
+from metering.state.accounts import Accounts
 from metering.state.calendar import is_closed, period_of
-from metering.state.fold import Changes, Chunk, Entry, Output, Saved
-from metering.state.measure import MICRO, Dimensions
+from metering.state.fold import Changes, Chunk, Output, Saved
 from metering.state.postings import (
     Books,
-    Row,
     Slot,
-    charge_row,
+    charge_record,
     post_charge,
     post_close,
     post_error,
     post_void,
+    remembered,
 )
+from metering.state.rate_state import RateState
+from metering.state.totals import usage_of
 
 HEAVY_SLOTS = 5_000
-
-
-class _Total(NamedTuple):
-    quantity: int
-    events: int
-    version: int
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ class RateRules:
     """What a deployment chooses; equal on every worker."""
 
     partition: int
+    partitions: int
     charges_topic: str
     epoch: int = 1
     grace_hours: int = 24
@@ -51,6 +50,7 @@ class RateRules:
 class _Header(msgspec.Struct):
     watermark: int
     catalog_revision: int
+    first_period: str
 
 
 class RateFold:
@@ -60,15 +60,12 @@ class RateFold:
         self.rules = rules
         self.offset: int | None = None
         self.watermark = 0
-        self._catalog: Catalog | None = None
+        self._first_period = ""  # where the partition's watermark began: no fees before it
+        self._accounts: Accounts | None = None
         self._revision = 0
-        self._totals: dict[Slot, dict[int, dict[Dimensions, _Total]]] = {}
-        self._rows: dict[Slot, dict[int, Row]] = {}
-        self._errors: dict[Slot, dict[int, str]] = {}  # hour → reason
-        self._closed: set[tuple[str, str]] = set()  # customer, period
+        self._state = RateState()
         self._open_periods: set[str] = set()
-        self._changed: set[Slot] = set()
-        self._entries: dict[bytes, bytes | None] = {}
+        self._changed: dict[tuple[str, str], int] = {}  # account, period → first hour that changed
         self._dirty = False
 
     def fold(self, chunks: Sequence[Chunk], catalog: Catalog) -> None:
@@ -85,206 +82,241 @@ class RateFold:
 
     def adopt(self, catalog: Catalog) -> None:
         """Rate open periods again under a new catalog revision, at the same position."""
-        self._catalog = catalog
+        if self._accounts is None or catalog is not self._accounts.catalog:
+            self._accounts = Accounts(catalog, self.rules.partition, self.rules.partitions)
         if catalog.revision <= self._revision:
             return
         if self.offset is not None and self._revision:
-            self._changed.update(self._totals)
+            for slot in self._state.slots():
+                self._mark(slot, 0)
+            for period in self._open_periods:
+                self._mark_recurring(period)
             self._dirty = True
         self._revision = catalog.revision
+
+    # -- records ---------------------------------------------------------------------------------
 
     def _fold_record(self, record: object) -> None:
         if isinstance(record, HourlyTotal):
             self._fold_total(record)
-        elif isinstance(record, Watermark):
-            self.watermark = max(self.watermark, record.time)
+        elif isinstance(record, Watermark) and record.time > self.watermark:
+            self._advance(record.time)
 
     def _fold_total(self, record: HourlyTotal) -> None:
-        slot = Slot(record.customer, record.meter, period_of(record.hour))
-        if (slot.customer, slot.period) in self._closed:
+        slot = Slot(record.customer, period_of(record.hour))
+        if slot.period in self._state.closed:
             return  # a replay: the meter fold refuses what is new for a closed period
         dimensions = tuple(record.dimensions.items())
-        quantity = parse_quantity(record.quantity, MICRO)
-        total = _Total(quantity, record.events, int(record.version))
-        parts = self._totals.setdefault(slot, {}).setdefault(record.hour, {})
-        known = parts.get(dimensions)
-        if known is not None and known.version >= total.version:
-            return  # a stale replay or a second copy
-        parts[dimensions] = total
-        self._open_periods.add(slot.period)
-        self._changed.add(slot)
-        self._remember(
-            key("total", *slot, record.hour, *(part for pair in dimensions for part in pair)),
-            (str(total.quantity), total.events, str(total.version)),
+        use = HourUse(
+            record.hour,
+            record.customer,
+            record.meter,
+            dimensions,
+            usage_of(record),
+            int(record.digest or "0", 16),
         )
+        if self._state.keep(slot, use, int(record.version)):
+            self._open_periods.add(slot.period)
+            self._mark(slot, record.hour)
+
+    def _advance(self, watermark: int) -> None:
+        """Let time pass: a period that begins has its recurring fees."""
+        entered = period_of(watermark // 1_000)
+        if not self._first_period:
+            self._first_period = entered
+        known = period_of(self.watermark // 1_000) if self.watermark else entered
+        for period in calendar.periods_between(max(known, self._first_period), entered):
+            if period not in self._state.closed and period not in self._open_periods:
+                self._open_periods.add(period)
+                self._mark_recurring(period)
+        self.watermark = watermark
+
+    def _mark(self, slot: Slot, hour: int) -> None:
+        assert self._accounts is not None
+        account = self._accounts.catalog.account_of(slot.customer)
+        self._mark_account(account, slot.period, hour)
+
+    def _mark_account(self, account: str, period: str, hour: int) -> None:
+        known = self._changed.get((account, period))
+        self._changed[account, period] = hour if known is None else min(known, hour)
+
+    def _mark_recurring(self, period: str) -> None:
+        assert self._accounts is not None
+        for account in self._accounts.recurring:
+            self._mark_account(account, period, 0)
 
     @property
     def is_heavy(self) -> bool:
         """Whether so much has changed that it should be made durable before more is folded."""
         return len(self._changed) > HEAVY_SLOTS
 
+    # -- what has changed ------------------------------------------------------------------------
+
     def changes(self) -> Changes | None:
         """What has changed since the last call; None when nothing has."""
-        if not self._dirty or self.offset is None or self._catalog is None:
+        if not self._dirty or self.offset is None or self._accounts is None:
             return None
         stamp = str(version(self.rules.epoch, self.offset, self._revision))
         outputs: list[Output] = []
-        for slot in sorted(self._changed):
-            outputs.extend(self._rate_slot(slot, self._catalog, stamp))
-        outputs.extend(self._close_periods(stamp))
-        entries = [Entry(place, value, self.offset) for place, value in self._entries.items()]
-        self._changed, self._entries, self._dirty = set(), {}, False
+        self._mark_followers()
+        for account, period in sorted(self._changed):
+            since = self._changed[account, period]
+            outputs += self._settle(account, period, self._rate(account, period, since=since), stamp)
+        outputs += self._close_periods(stamp)
+        self._changed, self._dirty = {}, False
+        header = _Header(self.watermark, self._revision, self._first_period)
         return Changes(
             epoch=self.rules.epoch,
             offset=self.offset,
-            header=msgspec.msgpack.encode(_Header(self.watermark, self._revision)),
-            entries=entries,
+            header=msgspec.msgpack.encode(header),
+            entries=self._state.take_entries(self.offset),
             segments=[],
             expired_before=0,
             outputs=outputs,
         )
 
-    def _rate_slot(self, slot: Slot, catalog: Catalog, stamp: str) -> list[Output]:
-        hours = {hour: parts.values() for hour, parts in self._totals[slot].items()}
-        quantities = [(hour, sum(t.quantity for t in hours[hour])) for hour in sorted(hours)]
-        if catalog.customer(slot.customer) is None:
-            detail = f"Customer `{slot.customer}` is no longer in the catalog; put it back."
-            rated: list[HourCharge | Unpriced] = [
-                Unpriced(hour, quantity, "unknown_customer", detail) for hour, quantity in quantities
-            ]
-        else:
-            rated = hourly_charges(catalog.segments(slot.customer, slot.meter), quantities, MICRO)
-        outputs = []
-        for hour_charge in rated:
-            if isinstance(hour_charge, Unpriced):
-                outputs.extend(self._settle_unpriced(slot, hour_charge, catalog, stamp))
-            else:
-                events = sum(t.events for t in hours[hour_charge.hour])
-                outputs.extend(self._settle_charge(slot, hour_charge, events, stamp))
-        return outputs
+    def _mark_followers(self) -> None:
+        """A window of the contract goes through periods: later ones follow an earlier one."""
+        assert self._accounts is not None
+        for account, period in list(self._changed):
+            if self._accounts.has_contract_scope(account):
+                for later in (p for p in self._open_periods if p > period):
+                    self._mark_account(account, later, 0)
 
-    def _settle_charge(self, slot: Slot, rated: HourCharge, events: int, stamp: str) -> list[Output]:
-        outputs = self._withdraw_error(slot, rated.hour, stamp)
-        row = charge_row(rated, events)
-        known = self._rows.setdefault(slot, {}).get(rated.hour)
-        if known == row:
-            return outputs
-        if known is not None and known.price != row.price:
-            outputs.append(post_void(self.rules.charges_topic, slot, rated.hour, known, stamp))
-        self._rows[slot][rated.hour] = row
-        self._remember_row(slot, rated.hour, row)
-        outputs.append(post_charge(self.rules.charges_topic, slot, rated, row, stamp))
-        return outputs
+    def _rate(self, account: str, period: str, *, since: int = 0, closing: bool = False) -> Rated:
+        assert self._accounts is not None
+        members = self._accounts.catalog.members(account)
+        uses = self._uses(account, period)
+        if not members:
+            return Rated([], [_unknown_customer(use) for use in uses], {}, 0)
+        carried = self._carried(account, period) if self._accounts.has_contract_scope(account) else {}
+        span = calendar.period(period)
+        return rate_period(members, uses, span, carried=carried, closing=closing, since=since)
 
-    def _settle_unpriced(self, slot: Slot, unpriced: Unpriced, catalog: Catalog, stamp: str) -> list[Output]:
-        hour = unpriced.hour
+    def _uses(self, account: str, period: str) -> list[HourUse]:
+        assert self._accounts is not None
+        customers = list(self._accounts.catalog.members(account)) or [account]
+        return [use for c in customers for use in self._state.uses(Slot(c, period))]
+
+    def _carried(self, account: str, period: str) -> dict[str, Carry]:
+        """Windows of the contract as the periods before this one leave them."""
+        assert self._accounts is not None
+        carried = self._state.carries(account)
+        for earlier in sorted(p for p in self._open_periods if p < period):
+            span, uses = calendar.period(earlier), self._uses(account, earlier)
+            members = self._accounts.catalog.members(account)
+            carried = {**carried, **rate_period(members, uses, span, carried=carried).carries}
+        return carried
+
+    # -- rows and errors against what was published ----------------------------------------------
+
+    def _settle(self, account: str, period: str, rated: Rated, stamp: str) -> list[Output]:
+        customers = self._customers(account, rated)
         outputs: list[Output] = []
-        known = self._rows.get(slot, {}).pop(hour, None)
-        if known is not None:
-            outputs.append(post_void(self.rules.charges_topic, slot, hour, known, stamp))
-            self._entries[key("row", *slot, hour)] = None
-        if catalog.customer(slot.customer) is not None and catalog.is_not_charged(
-            slot.customer, slot.meter, hour
-        ):
-            return outputs + self._withdraw_error(slot, hour, stamp)
-        self._errors.setdefault(slot, {})[hour] = unpriced.reason
-        self._remember(key("error", *slot, hour), (unpriced.reason,))
-        outputs.append(
-            post_error(
-                self.rules.charges_topic,
-                slot,
-                hour,
-                unpriced.quantity,
-                unpriced.reason,
-                unpriced.detail,
-                stamp,
-            )
-        )
+        for customer in customers:
+            slot = Slot(customer, period)
+            rows = [row for row in rated.rows if row.customer == customer]
+            missing = [error for error in rated.unpriced if error.customer == customer]
+            outputs += self._settle_errors(slot, missing, rated.since, stamp)
+            outputs += self._settle_rows(slot, rows, rated.since, stamp)
         return outputs
 
-    def _withdraw_error(self, slot: Slot, hour: int, stamp: str) -> list[Output]:
-        if self._errors.get(slot, {}).pop(hour, None) is None:
-            return []
-        self._entries[key("error", *slot, hour)] = None
-        return [post_error(self.rules.charges_topic, slot, hour, 0, "", "", stamp)]
+    def _customers(self, account: str, rated: Rated) -> list[str]:
+        assert self._accounts is not None
+        found = {account} | set(self._accounts.catalog.members(account))
+        return sorted(found | {e.customer for e in rated.unpriced} | {r.customer for r in rated.rows})
+
+    def _settle_rows(self, slot: Slot, rows: Iterable[ChargeRow], since: int, stamp: str) -> list[Output]:
+        topic, outputs = self.rules.charges_topic, []
+        gone = {place for place in self._state.rows(slot) if place[1] >= since}
+        for row in rows:
+            place = (row.price, row.hour)
+            gone.discard(place)
+            record = charge_record(row, slot.period)
+            remember = remembered(record, row.amount)
+            if self._state.row(slot, place) != remember:
+                self._state.set_row(slot, place, remember)
+                outputs.append(post_charge(topic, record, stamp))
+        for price, hour in sorted(gone):
+            self._state.drop_row(slot, (price, hour))
+            outputs.append(post_void(topic, slot, price, hour, stamp))
+        return outputs
+
+    def _settle_errors(self, slot: Slot, found: list[Unpriced], since: int, stamp: str) -> list[Output]:
+        topic, outputs = self.rules.charges_topic, []
+        gone = {place for place in self._state.errors(slot) if place[1] >= since}
+        for missing in _by_place(found):
+            place = (missing.meter, missing.hour)
+            gone.discard(place)
+            content = f"{missing.reason} {missing.quantity} {missing.detail}"
+            if self._state.errors(slot).get(place) != content:
+                self._state.set_error(slot, place, content)
+                outputs.append(post_error(topic, slot, missing, stamp))
+        for meter, hour in sorted(gone):
+            self._state.drop_error(slot, (meter, hour))
+            outputs.append(post_error(topic, slot, Unpriced(slot.customer, meter, hour, 0, "", ""), stamp))
+        return outputs
+
+    # -- the close -------------------------------------------------------------------------------
 
     def _close_periods(self, stamp: str) -> list[Output]:
         outputs: list[Output] = []
         for period in sorted(self._open_periods):
             if is_closed(period, self.watermark, self.rules.grace_hours):
-                customers = sorted({s.customer for s in self._totals if s.period == period})
-                outputs.extend(self._close(customer, period, stamp) for customer in customers)
+                for account in self._accounts_in(period):
+                    outputs += self._close(account, period, stamp)
                 self._open_periods.discard(period)
+                self._state.close(period, self.watermark)
         return outputs
 
-    def _close(self, customer: str, period: str, stamp: str) -> Output:
-        slots = [s for s in self._totals if s.customer == customer and s.period == period]
-        rows = [(hour, row) for slot in slots for hour, row in self._rows.get(slot, {}).items()]
-        books = Books(
-            currency=rows[0][1].currency if rows else "",
-            rows=[(row.price, hour, row.amount) for hour, row in rows],
-            errors=sum(len(self._errors.get(slot, {})) for slot in slots),
-        )
-        assert len({row.currency for _, row in rows}) <= 1, f"{customer} {period}: two currencies"
-        for slot in slots:
-            self._forget(slot)
-        self._closed.add((customer, period))
-        self._remember(key("close", customer, period), (self.watermark,))
-        topic = self.rules.charges_topic
-        return post_close(topic, customer, period, books, self.watermark, stamp)
+    def _accounts_in(self, period: str) -> list[str]:
+        assert self._accounts is not None
+        catalog = self._accounts.catalog
+        used = {catalog.account_of(s.customer) for s in self._state.slots() if s.period == period}
+        return sorted(used | self._accounts.recurring)
 
-    def _forget(self, slot: Slot) -> None:
-        """Drop a closed slot: its rows are final and live in `usage.charges`."""
-        for hour, parts in self._totals.pop(slot).items():
-            for dimensions in parts:
-                names = (part for pair in dimensions for part in pair)
-                self._entries[key("total", *slot, hour, *names)] = None
-        for hour in self._rows.pop(slot, {}):
-            self._entries[key("row", *slot, hour)] = None
-        for hour in self._errors.pop(slot, {}):
-            self._entries[key("error", *slot, hour)] = None
+    def _close(self, account: str, period: str, stamp: str) -> list[Output]:
+        rated = self._rate(account, period, closing=True)
+        outputs = self._settle(account, period, rated, stamp)
+        for name, carry in rated.carries.items():
+            self._state.set_carry(account, name, carry)
+        for customer in self._customers(account, rated):
+            slot = Slot(customer, period)
+            if self._state.is_known(slot):
+                books = self._books(slot, rated)
+                outputs.append(post_close(self.rules.charges_topic, *slot, books, self.watermark, stamp))
+                self._state.forget(slot)
+        return outputs
 
-    def _remember(self, place: bytes, value: tuple[object, ...]) -> None:
-        self._entries[place] = msgspec.msgpack.encode(value)
-
-    def _remember_row(self, slot: Slot, hour: int, row: Row) -> None:
-        # Integers can pass 64 bits: text, as everywhere on a wire.
-        numbers = (str(row.before), str(row.after), str(row.amount))
-        value = (row.price, row.currency, *numbers, row.card_version, row.events)
-        self._remember(key("row", *slot, hour), value)
+    def _books(self, slot: Slot, rated: Rated) -> Books:
+        currencies = {r.origin.currency for r in rated.rows if r.customer == slot.customer}
+        assert len(currencies) <= 1, f"{slot.customer} {slot.period}: two currencies"
+        rows = [(price, hour, row.amount) for (price, hour), row in self._state.rows(slot).items()]
+        return Books(next(iter(currencies), ""), rows, len(self._state.errors(slot)))
 
     def restore(self, saved: Saved) -> None:
         """Take over a durable copy; only on a fresh fold."""
         assert self.offset is None, "restore needs a fresh fold"
         header = msgspec.msgpack.decode(saved.header, type=_Header)
         self.offset, self.watermark = saved.offset, header.watermark
-        self._revision = header.catalog_revision
-        for entry in saved.entries:
-            assert entry.value is not None
-            kind, *place = msgspec.json.decode(entry.key)
-            self._restore_entry(kind, place, msgspec.msgpack.decode(entry.value))
+        self._revision, self._first_period = header.catalog_revision, header.first_period
+        self._state.restore(saved.entries)
+        self._open_periods = {slot.period for slot in self._state.slots()}
+        if self._first_period:
+            entered = calendar.periods_between(self._first_period, period_of(self.watermark // 1_000))
+            self._open_periods |= {period for period in entered if period not in self._state.closed}
 
-    def _restore_entry(self, kind: str, place: list[str | int], value: list[str | int]) -> None:
-        if kind == "close":
-            self._closed.add((str(place[0]), str(place[1])))
-            return
-        slot, hour = Slot(str(place[0]), str(place[1]), str(place[2])), int(place[3])
-        if kind == "total":
-            names = [str(part) for part in place[4:]]
-            dimensions = tuple(zip(names[::2], names[1::2], strict=True))
-            total = _Total(int(value[0]), int(value[1]), int(value[2]))
-            self._totals.setdefault(slot, {}).setdefault(hour, {})[dimensions] = total
-            self._open_periods.add(slot.period)
-        elif kind == "error":
-            self._errors.setdefault(slot, {})[hour] = str(value[0])
-        else:
-            price, currency, before, after, amount, card_version, events = value
-            self._rows.setdefault(slot, {})[hour] = Row(
-                str(price),
-                str(currency),
-                int(before),
-                int(after),
-                int(amount),
-                str(card_version),
-                int(events),
-            )
+
+def _unknown_customer(use: HourUse) -> Unpriced:
+    detail = f"Customer `{use.customer}` is no longer in the catalog; put it back."
+    return Unpriced(use.customer, use.meter, use.hour, use.usage.quantity, "unknown_customer", detail)
+
+
+def _by_place(found: Iterable[Unpriced]) -> list[Unpriced]:
+    """One error for each meter and hour; several dimensions add up."""
+    places: dict[tuple[str, int], Unpriced] = {}
+    for missing in found:
+        place = (missing.meter, missing.hour)
+        held = places.get(place)
+        places[place] = missing if held is None else held._replace(quantity=held.quantity + missing.quantity)
+    return [places[place] for place in sorted(places)]

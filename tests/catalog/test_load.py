@@ -38,9 +38,7 @@ def test_a_record_and_back_is_the_same_catalog() -> None:
     catalog = load_folder(ROOT / "examples" / "llm" / "catalog")
     again = from_record(to_record(catalog), offset=6)
     assert (again.version, again.revision) == (catalog.version, 7)
-    assert again.segments("acme-robotics", "input_tokens") == catalog.segments(
-        "acme-robotics", "input_tokens"
-    )
+    assert again.terms("acme-robotics") == catalog.terms("acme-robotics")
 
 
 def test_a_record_that_was_changed_is_refused() -> None:
@@ -58,6 +56,8 @@ def test_the_order_of_files_does_not_change_the_version() -> None:
 
 def test_an_hour_at_the_switch_has_the_new_price() -> None:
     catalog = load_folder(ROOT / "examples" / "llm" / "catalog")
-    old, new = catalog.segments("acme-robotics", "input_tokens")
+    terms = catalog.terms("acme-robotics")
+    assert terms is not None
+    old, new = terms.agreement.segments("input")
     assert old.ends == new.starts
-    assert old.card_version != new.card_version
+    assert old.origin.version != new.origin.version

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.rating import Price, Tier, charge
+from metering.rating.cards import Price, Tier
+from metering.rating.charge import charge
 from metering.rating.money import format_exact, format_micro, parse_decimal
 
 
@@ -46,7 +47,7 @@ def test_amounts_always_have_six_decimals() -> None:
 
 def test_a_float_cannot_be_charged() -> None:
     with pytest.raises(TypeError):
-        charge(Price("unit", (Tier(None, 1),)), 1.0, 6)  # type: ignore[arg-type]
+        charge(Price("unit", (Tier(None, 1),)), 1.0)  # type: ignore[arg-type]
 
 
 def test_a_price_whose_last_tier_is_closed_cannot_be_made() -> None:

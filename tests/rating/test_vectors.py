@@ -6,41 +6,97 @@ from typing import Any
 import pytest
 import yaml
 
-from metering.rating import HourCharge, Price, Segment, Tier, Unpriced, hourly_charges
+from metering.rating import load_card
+from metering.rating.cards import ONE, Segment
+from metering.rating.hourly import by_hour, hourly_rows
 from metering.rating.money import MICRO, format_micro, parse_decimal
+from metering.rating.rows import PART_IN_EXACT
+from metering.rating.terms import Period
+from metering.rating.usage import HourUse, Usage
+from tests.rating.prices import ORIGIN
 
-VECTORS = Path(__file__).parent.parent / "vectors"
-CASES = [
-    pytest.param(case, id=f"{file.stem}: {case['title']}")
-    for file in sorted(VECTORS.glob("*.yaml"))
-    for case in yaml.safe_load(file.read_text())
-]
+VECTORS = Path(__file__).parent.parent / "vectors" / "prices"
+FILES = {file.stem: yaml.safe_load(file.read_text()) for file in sorted(VECTORS.glob("*.yaml"))}
+CASES = [pytest.param(c, id=f"{name}: {c['title']}") for name, cases in FILES.items() for c in cases]
+HOUR = 3600
+PERIOD = Period("vector", 0, 720 * HOUR)
 
 
-def price_of(card: dict[str, Any]) -> Price:
-    tiers = tuple(
-        Tier(
-            parse_decimal(t["up_to"], MICRO) if "up_to" in t else None,
-            parse_decimal(t["unit_price"], 12),
-            parse_decimal(t.get("flat_fee", "0"), MICRO),
-        )
-        for t in card["tiers"]
-    )
-    return Price(card["model"], tiers)
+def micro(text: Any) -> int:
+    return parse_decimal(str(text), MICRO)
+
+
+def segments(case: dict[str, Any]) -> list[Segment]:
+    cards = [dict(card) for card in case.get("cards", [case.get("card")])]
+    starts = [card.pop("from", 0) * HOUR for card in cards]
+    changes = [card.pop("change", "continue") for card in cards]
+    return [
+        Segment(start, end, load_card(card).price, "p", ORIGIN, change)
+        for card, start, end, change in zip(cards, starts, [*starts[1:], None], changes, strict=True)
+    ]
+
+
+def uses(case: dict[str, Any]) -> list[HourUse]:
+    kind = case.get("aggregation", "sum")
+    found = []
+    for hour, used in enumerate(case["usage"]):
+        if isinstance(used, dict):
+            found += _named(case, kind, hour * HOUR, used)
+        elif used is not None:
+            found.append(HourUse(hour * HOUR, "a", "meter", (), _usage(kind, used, hour)))
+    return by_hour(found)
+
+
+def _named(case: dict[str, Any], kind: Any, hour: int, used: dict[str, Any]) -> list[HourUse]:
+    card = case.get("card") or case["cards"][0]
+    if card["model"] == "capacity":
+        return [HourUse(hour, "a", meter, (), Usage("max", micro(q), 1)) for meter, q in used.items()]
+    if "matrix" in card:
+        names = card["matrix"]["dimensions"]
+        places = [(tuple(zip(names, str(v).split(","), strict=True)), q) for v, q in used.items()]
+        return [HourUse(hour, "a", "meter", place, _usage(kind, q, 0)) for place, q in places]
+    return [HourUse(hour, "a", meter, (), Usage(kind, micro(q), 1)) for meter, q in used.items()]
+
+
+def _usage(kind: Any, used: Any, hour: int) -> Usage:
+    if kind == "average":
+        return Usage(kind, sum(map(micro, used)), len(used))
+    if kind == "unique":
+        return Usage(kind, len(set(used)) * ONE, len(used), dict.fromkeys(map(str, used), 1))
+    if kind == "priced" or (isinstance(used, list) and used and isinstance(used[0], list)):
+        values: dict[str, int] = {}
+        for units, price in used:
+            place = str(parse_decimal(str(price), 12))
+            values[place] = values.get(place, 0) + micro(units)
+        return Usage("priced", sum(values.values()), len(used), values)
+    if isinstance(used, list):
+        sizes = [str(micro(size)) for size in used]
+        return Usage("each", sum(map(int, sizes)), len(sizes), {s: sizes.count(s) for s in sizes})
+    return Usage(kind, micro(used), 1, last=(hour, ""))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_bill_is_what_the_example_says(case: dict[str, Any]) -> None:
-    cards = case["cards"] if "cards" in case else [{**case["card"], "from": 0}]
-    ends = [c["from"] * 3600 for c in cards[1:]] + [None]
-    segments = [
-        Segment(c["from"] * 3600, end, price_of(c), "p", "card", str(n), "USD")
-        for n, (c, end) in enumerate(zip(cards, ends, strict=True))
-    ]
-    usage = [(h * 3600, parse_decimal(q, MICRO)) for h, q in enumerate(case["usage"])]
-    rated = hourly_charges(segments, usage, MICRO)
-    bill = ["no price" if isinstance(r, Unpriced) else format_micro(r.amount) for r in rated]
-    assert bill == [b if b == "no price" else format_micro(parse_decimal(b, MICRO)) for b in case["bill"]]
-    total = sum(r.amount for r in rated if isinstance(r, HourCharge))
-    if "total" in case:
-        assert format_micro(total) == format_micro(parse_decimal(case["total"], MICRO))
+    found = hourly_rows(segments(case), uses(case), PERIOD)
+    by_place = {row.hour: format_micro(row.amount) for row in found.rows}
+    by_place |= {missing.hour: "no price" for missing in found.unpriced}
+    bill = [by_place[hour] for hour in sorted(by_place)]
+    assert bill == [b if b == "no price" else format_micro(micro(b)) for b in map(str, case["bill"])]
+    total = format_micro(sum(row.amount for row in found.rows))
+    assert total == format_micro(micro(case.get("total", total)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_example_is_explained(case: dict[str, Any]) -> None:
+    for row in hourly_rows(segments(case), uses(case), PERIOD).rows:
+        parts = sum(p.amount for p in row.slices) * PART_IN_EXACT + sum(e for _, e in row.effects)
+        assert parts + row.rounding == row.amount * 10**30
+
+
+def test_there_are_examples_of_every_model() -> None:
+    models = {
+        card["model"] for cases in FILES.values() for c in cases for card in c.get("cards", [c.get("card")])
+    }
+    assert models == set(
+        "unit graduated volume package graduated_package stairstep capacity percentage increment dynamic".split()
+    )

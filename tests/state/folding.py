@@ -67,7 +67,7 @@ def meter_fold(partitions: int = 1) -> MeterFold:
 
 
 def rate_fold() -> RateFold:
-    return RateFold(RateRules(0, "charges"))
+    return RateFold(RateRules(0, 1, "charges"))
 
 
 def records(changes: Iterable[Changes | None], topic: str) -> list[Any]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.catalog.resolved import Catalog, resolve
-from metering.rating import charge
+from metering.rating.charge import charge
 from metering.rating.money import format_micro, parse_quantity
 from metering.records import Charge, HourlyTotal, PeriodClose, RatingError, Watermark, encode, version
 from metering.state.fold import Changes, Saved
@@ -75,8 +75,10 @@ def test_rows_add_up_to_the_charge_of_the_whole(
     values = [total(hour, quantity, at) for at, (hour, quantity) in enumerate(found)]
     made = run([values[i : i + size] for i in range(0, len(values), size)], restart=restart)
     latest = dict(found)
-    price = CATALOG.segments("a", "tokens")[0].price
-    expected = charge(price, parse_quantity(sum(latest.values()), 6), 6)
+    terms = CATALOG.terms("a")
+    assert terms is not None
+    price = terms.agreement.segments("tokens")[0].price
+    expected = charge(price, parse_quantity(sum(latest.values()), 6))
     assert sum(parse_quantity(r.amount, 6) for r in current(made).values()) == expected
 
 

@@ -1,0 +1,124 @@
+"""One hourly total while it is being counted: every aggregation, its wire form and its saved form."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from metering.rating.money import format_exact, parse_decimal
+from metering.rating.usage import Aggregation, Dimensions, Usage
+from metering.records import HourlyTotal
+from metering.state.measure import MICRO, ONE, PRICE_DECIMALS, Measure
+
+LARGEST_VALUES = 50_000  # distinct values in one total: it travels whole in one record
+DIGESTS = 1 << 64
+_WITH_VALUES = frozenset({"unique", "each", "priced"})
+
+
+@dataclass(slots=True)
+class Total:
+    """The state of one customer, meter, dimensions and hour; see `rating.usage.Usage`."""
+
+    kind: Aggregation = "sum"
+    quantity: int = 0
+    events: int = 0
+    late: int = 0
+    digest: int = 0
+    values: dict[str, int] = field(default_factory=dict)
+    last: tuple[int, str] = (0, "")
+
+    def has_room(self, measure: Measure) -> bool:
+        """Whether one more distinct value fits."""
+        return len(self.values) < LARGEST_VALUES or measure.value in self.values
+
+    def add(self, measure: Measure, at: int, event_id: str) -> None:
+        """Count one event; `at` and its id order the latest value."""
+        quantity = measure.quantity
+        if self.kind in ("sum", "count", "average"):
+            self.quantity += quantity
+        elif self.kind in _WITH_VALUES:
+            self._add_value(measure)
+        elif self.kind == "max":
+            self.quantity = max(self.quantity, quantity)
+        elif self.kind == "min":
+            self.quantity = quantity if not self.events else min(self.quantity, quantity)
+        elif (at, event_id) >= self.last:
+            self.quantity, self.last = quantity, (at, event_id)
+        self.events += 1
+
+    def _add_value(self, measure: Measure) -> None:
+        held = self.values.get(measure.value, 0)
+        if self.kind == "unique":
+            self.values[measure.value] = 1
+            self.quantity = len(self.values) * ONE
+            return
+        self.values[measure.value] = held + (1 if self.kind == "each" else measure.quantity)
+        self.quantity += measure.quantity
+
+    def saved(self) -> bytes:
+        """The total as an entry of the journal."""
+        # Quantities can pass 64 bits: text, as everywhere on a wire.
+        plain = (str(self.quantity), self.events, self.late, self.digest, self.kind)
+        if self.kind in ("sum", "count"):
+            return msgspec.msgpack.encode(plain)
+        values = {key: str(weight) for key, weight in self.values.items()}
+        return msgspec.msgpack.encode((*plain, values, self.last))
+
+    @classmethod
+    def restored(cls, raw: bytes) -> "Total":
+        """The total of an entry."""
+        quantity, events, late, digest, kind, *rest = msgspec.msgpack.decode(raw)
+        values = {key: int(weight) for key, weight in rest[0].items()} if rest else {}
+        last = (rest[1][0], rest[1][1]) if rest else (0, "")
+        return cls(kind, int(quantity), events, late, digest, values, last)
+
+
+def record_of(
+    total: Total, customer: str, meter: str, dimensions: Dimensions, hour: int, stamp: str
+) -> HourlyTotal:
+    """The absolute record of a total."""
+    return HourlyTotal(
+        customer=customer,
+        meter=meter,
+        hour=hour,
+        quantity=format_exact(total.quantity, MICRO),
+        events=total.events,
+        version=stamp,
+        late=total.late,
+        dimensions=dict(dimensions),
+        aggregation=total.kind,
+        values={
+            _key_text(total.kind, k): _weight_text(total.kind, w) for k, w in sorted(total.values.items())
+        },
+        last=total.last,
+        digest=f"{total.digest:016x}",
+    )
+
+
+def usage_of(record: HourlyTotal) -> Usage:
+    """What rating reads from an hourly total."""
+    return Usage(
+        kind=record.aggregation,
+        quantity=parse_decimal(record.quantity, MICRO),
+        events=record.events,
+        values=_parsed(record.aggregation, record.values),
+        last=record.last,
+    )
+
+
+def _key_text(kind: Aggregation, key: str) -> str:
+    if kind == "unique":
+        return key
+    return format_exact(int(key), MICRO if kind == "each" else PRICE_DECIMALS)
+
+
+def _weight_text(kind: Aggregation, weight: int) -> str:
+    return format_exact(weight, MICRO) if kind == "priced" else str(weight)
+
+
+def _parsed(kind: Aggregation, values: Mapping[str, str]) -> dict[str, int]:
+    if kind == "unique":
+        return dict.fromkeys(values, 1)
+    if kind == "priced":
+        return {str(parse_decimal(k, PRICE_DECIMALS)): parse_decimal(w, MICRO) for k, w in values.items()}
+    return {str(parse_decimal(k, MICRO)): int(w) for k, w in values.items()}
