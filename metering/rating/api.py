@@ -19,7 +19,7 @@ from metering.rating.matrix import NO_CELL, cell_of
 from metering.rating.money import MICRO, format_micro, format_quantity, parse_decimal
 from metering.rating.rows import ChargeRow, Label, row_between
 from metering.rating.terms import Period
-from metering.rating.usage import HourUse, Usage
+from metering.rating.usage import HourUse, Usage, merge
 from metering.rating.words import row_lines
 
 Number = str | int | Decimal
@@ -115,7 +115,7 @@ def _groups(price: Price, used: Used) -> Groups:
         label = use.meter if price.model == "capacity" else label
         if label == NO_CELL:
             raise ValueError(f"the matrix has no cell for {dict(use.dimensions)}")
-        groups[label] = use.usage
+        groups[label] = merge(groups[label], use.usage) if label in groups else use.usage
     return groups
 
 

@@ -43,10 +43,15 @@ def charge(price: Price, quantity: int) -> int:
 
 
 def position(price: Price, groups: Groups) -> Position:
-    """F of what was used so far, with its parts and effects."""
+    """F of what was used so far, with its parts and effects.
+
+    Less than nothing costs nothing: what corrections took away stays in the usage.
+    """
     found = usage_parts(price, groups)
     gross = sum(part.amount for part in found) * _PART_TO_EXACT * RATE_ONE
     quantity = sum(quantity_of(usage) for usage in groups.values())
+    if gross < 0:
+        return Position((), (), 0, 0, quantity)
     if not _has_effects(price):
         return Position(found, (), gross, round_exact(gross), quantity)
     effects, exact = _effects(price, gross)

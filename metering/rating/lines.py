@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from metering.rating.cards import ONE, PERCENT_ONE, Discount, Minimum, PercentOf, Price, Tier
-from metering.rating.charge import EXACT_IN_MICRO, START, Position, position
+from metering.rating.cards import ONE, PERCENT_ONE, RATE_ONE, Discount, Minimum, PercentOf, Price, Tier
+from metering.rating.charge import EXACT_IN_MICRO, START, Position, position, round_exact
 from metering.rating.parts import part
-from metering.rating.rows import ChargeRow, Kind, Label, row_between
+from metering.rating.rows import PART_IN_EXACT, ChargeRow, Kind, Label, row_between
 from metering.rating.terms import Period, Span, Terms
 from metering.rating.usage import Usage
 from metering.rating.windows import HOUR, proportion
@@ -107,8 +107,14 @@ def _percent(span: Span, name: str) -> Function | None:
     discount = _discount(span, name)
     if discount is None:
         return None
-    price = Price("unit", (Tier(None, -discount.percent * (10**12 // PERCENT_ONE)),))
-    return lambda spent: position(price, {"": Usage("sum", spent, 1)})
+    rate = -discount.percent * (RATE_ONE // PERCENT_ONE)
+    return lambda spent: _part_off(max(spent, 0), rate)
+
+
+def _part_off(spent: int, rate: int) -> Position:
+    found = [part(1, spent, spent, rate, 0)]
+    exact = found[0].amount * PART_IN_EXACT
+    return Position(found, (), exact, round_exact(exact), spent)
 
 
 def _fixed(span: Span, name: str) -> Function | None:

@@ -53,7 +53,7 @@ def fees(price: Price, rate: int, usage: Usage) -> list[TierPart]:
 
 
 def _increments(price: Price, rate: int, usage: Usage) -> list[TierPart]:
-    """Durations rounded up to whole increments, one by one; the connection fee once an event.
+    """A first interval of `least`, then whole increments; the connection fee once an event.
 
     Σ of rounded parts of a session would be more than the session: an event is a whole session.
     """
@@ -61,7 +61,7 @@ def _increments(price: Price, rate: int, usage: Usage) -> list[TierPart]:
     units = billed = 0
     for duration, count in sizes(usage):
         units += duration * count
-        billed += max(-(-duration // size) * size, least) * count
+        billed += (least + -(-max(0, duration - least) // size) * size) * count
     return [part(1, units, billed, rate, price.event.fixed * usage.events)]
 
 

@@ -178,7 +178,8 @@ def _event(price: Price, size: Fraction) -> Fraction:
     rate, fixed = Fraction(price.tiers[0].unit_price, 10**12), Fraction(price.event.fixed, ONE)
     if price.model == "increment":
         step = Fraction(price.event.size, ONE)
-        return max(ceil(size / step) * step, Fraction(price.event.least, ONE)) * rate + fixed
+        first = Fraction(price.event.least, ONE)
+        return (first + ceil(max(Fraction(0), size - first) / step) * step) * rate + fixed
     fee = size * rate + fixed
     if price.event.minimum is not None:
         fee = max(fee, Fraction(price.event.minimum, ONE))
