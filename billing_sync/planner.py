@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from billing_sync.allocate import CARRY_LINE, allocate
-from billing_sync.books import ClosedPeriod
+from billing_sync.books import ClosedPeriod, PriceTotal
 
 _ID_LENGTH = 40
 
@@ -49,6 +49,13 @@ def invoice_id(customer: str, period: str, currency: str) -> str:
     return "inv_" + sha256(identity.encode()).hexdigest()[:_ID_LENGTH]
 
 
+def _description(price: PriceTotal, period: str) -> str:
+    """A fee, a discount or a true-up has no quantity of its own."""
+    if not price.meter:
+        return f"{price.price} {period}"
+    return f"{price.price} {period}: {price.quantity.normalize():,f} {price.meter}"
+
+
 def plan_invoice(closed: ClosedPeriod, carry_in: int) -> Plan:
     """Plan the invoice of a billable period."""
     assert not closed.problem, closed.problem
@@ -59,7 +66,7 @@ def plan_invoice(closed: ClosedPeriod, carry_in: int) -> Plan:
         PlannedLine(
             f"{identity}:{p.price}",
             p.price,
-            f"{p.price} {closed.period}: {p.quantity.normalize():,f} {p.meter}",
+            _description(p, closed.period),
             p.micro,
             allocation.minor[p.price],
         )

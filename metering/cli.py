@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from metering.books_commands import audit, explain, rate, whatif
 from metering.catalog.cli import app as catalog_app
 from metering.commands import bill, dev, send, status, stop_children_when_told
 from metering.console import console, run_command
@@ -18,7 +19,7 @@ topics_app = typer.Typer(no_args_is_help=True, help="The Kafka topics of a deplo
 app.add_typer(local_app, name="local")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(topics_app, name="topics")
-for command in (dev, send, bill, status):
+for command in (dev, send, bill, explain, audit, whatif, rate, status):
     app.command()(command)
 
 

@@ -124,6 +124,7 @@ def as_plain(found: Bill) -> dict[str, object]:
         "currency": found.currency,
         "closed": found.is_closed,
         "lines": [{k: str(v) for k, v in line._asdict().items()} for line in found.lines],
+        "effects": [{k: str(v) for k, v in effect._asdict().items()} for effect in found.effects],
         "rounding": str(found.rounding),
         "total": str(found.total),
     }

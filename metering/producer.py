@@ -51,8 +51,8 @@ class UsageProducer:
             await sent
         return len(waiting)
 
-    async def tick(self, partitions: int) -> None:
-        """Say in each partition that time has passed and nothing older is on its way."""
+    async def tick(self, partitions: int, idle_ms: int = 0) -> None:
+        """Say in each partition that nothing is on its way that is older than `idle_ms`."""
         assert self._producer is not None, "use it as a context manager"
         for partition in range(partitions):
-            await self._producer.send_and_wait(self._topic, tick_record(0), partition=partition)
+            await self._producer.send_and_wait(self._topic, tick_record(idle_ms), partition=partition)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from metering.catalog.diff import affected, differences
 from metering.catalog.load import load_folder
 from metering.catalog.publish import publish as publish_catalog
 from metering.catalog.reader import read_latest
@@ -38,6 +39,27 @@ def publish(folder: Folder) -> None:
         console.print(f"[green]✓[/] revision {done.revision} ({done.version[:12]}) is in force")
     else:
         console.print(f"[green]✓[/] already in force as revision {done.revision}")
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="Folder of the catalog as it is.")],
+    new: Annotated[Path, typer.Argument(help="Folder of the catalog as it shall be.")],
+) -> None:
+    """Say what a new catalog changes, and for whom."""
+    before, after = load_folder(old), load_folder(new)
+    changes = differences(before, after)
+    for change in changes:
+        console.print(f"[bold]{change.kind}[/] {change.id}: {change.what}", highlight=False)
+        for line in change.lines:
+            console.print(f"  {line}", highlight=False, soft_wrap=True)
+    customers = affected(before, after)
+    for customer, instants in customers.items():
+        console.print(f"[yellow]{customer}[/] has other terms in the versions from {', '.join(instants)}")
+    if not changes:
+        console.print("[green]✓[/] nothing changes")
+    else:
+        console.print(f"{len(changes)} objects change; {len(customers)} customers have other terms")
 
 
 @app.command()

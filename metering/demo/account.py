@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from billing_sync.run import RunResult
+from metering.audit import Audit
 from metering.catalog.resolved import Catalog
 from metering.demo.traffic import PERIOD, Traffic
 from metering.rating.money import format_micro
@@ -26,7 +27,7 @@ class Line:
         return self.left == self.right
 
 
-def account(books: Books, sent: Traffic, catalog: Catalog, billed: RunResult) -> list[Line]:
+def account(books: Books, sent: Traffic, catalog: Catalog, billed: RunResult, audit: Audit) -> list[Line]:
     """Every line of the account; all must add up."""
     counters = books.counters()
     metered = books.metered(PERIOD)
@@ -47,8 +48,15 @@ def account(books: Books, sent: Traffic, catalog: Catalog, billed: RunResult) ->
         _count("requests metered = in the files", metered.get("requests"), sent.requests),
         _count("usage without a price", books.rating_errors(PERIOD), 0),
         Line("charges by hour = charge of the month", _money(charged), month),
+        _count(f"hourly totals that differ in SQL, of {audit.totals:,}", _found(audit, "hourly"), 0),
+        _count(f"charges that differ in SQL, of {audit.charges:,}", _found(audit, "charge"), 0),
+        _count(f"rows without their explanation, of {audit.explained:,}", _found(audit, "explanation"), 0),
         Line("charges = invoices + carried remainder", _money(charged), _money(invoiced + carried)),
     ]
+
+
+def _found(audit: Audit, check: str) -> int:
+    return sum(1 for difference in audit.differences if difference.check == check)
 
 
 def month_charge(books: Books, catalog: Catalog) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from aiokafka.errors import KafkaError
 
 from billing_sync.run import RunResult, run_once
+from metering.audit import run_audit
 from metering.catalog.load import load_folder
 from metering.catalog.publish import publish
 from metering.console import console
@@ -25,6 +26,7 @@ from metering.settings import Settings
 from metering.sinks.client import connect
 from metering.sinks.migrate import migrate
 from metering.sinks.queries import Bill, Books
+from metering.state.calendar import HOUR_MS, period_end
 from metering.state.log_bounds import LogBounds
 from metering.topics import Names, apply
 
@@ -64,7 +66,7 @@ def run_demo(
             pipeline.stop()
     with connect(own.clickhouse(), own.database) as client:
         books = Books(client)
-        lines = account(books, sent, catalog, billed)
+        lines = account(books, sent, catalog, billed, run_audit(client, PERIOD))
         bill = books.bill(next(iter(books.charged(PERIOD))), PERIOD)
         assert bill is not None, "the largest customer has charges"
     _show(bill, billed, lines, times)
@@ -120,7 +122,8 @@ def _introduce(sent: Traffic, pipeline: Pipeline) -> None:
 async def _send(own: Settings, sent: Traffic) -> None:
     async with UsageProducer(own.brokers(), Names(own).events) as producer:
         await producer.send((record.key, record.value) for record in sent.records)
-        await producer.tick(own.partitions)
+        closing = period_end(PERIOD) + (own.close_grace_hours + 1) * HOUR_MS
+        await producer.tick(own.partitions, idle_ms=time.time_ns() // 1_000_000 - closing)
 
 
 async def _wait_for_books(own: Settings, sent: Traffic, pipeline: Pipeline) -> None:
@@ -192,6 +195,7 @@ def _figures(bill: Bill, billed: RunResult, lines: list[Line], times: dict[str, 
             "customer": bill.customer,
             "currency": bill.currency,
             "lines": [{k: str(v) for k, v in line._asdict().items()} for line in bill.lines],
+            "effects": [{k: str(v) for k, v in effect._asdict().items()} for effect in bill.effects],
             "rounding": str(bill.rounding),
             "total": str(bill.total),
         },

@@ -1,37 +1,62 @@
 """What the demo prints: the bill, the invoices, the account, the times."""
 
+from decimal import Decimal
+
+from rich import box
 from rich.table import Table
 
 from billing_sync.run import RunResult
 from metering.console import console
 from metering.demo.account import Line
-from metering.sinks.queries import Bill
+from metering.sinks.queries import Bill, BillLine
 
 
 def show_bill(bill: Bill) -> None:
     """A customer's bill, tier by tier."""
-    table = Table(title=f"{bill.name} · {bill.period} · {bill.currency}", title_justify="left")
-    table.add_column("Price")
-    table.add_column("Card")
-    table.add_column("Tier", justify="right")
-    table.add_column("Units", justify="right")
-    table.add_column("Unit price", justify="right")
-    table.add_column("Flat fee", justify="right")
-    table.add_column("Amount", justify="right")
+    title = f"{bill.name} · {bill.period} · {bill.currency}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("Price", "Card", "Tier"):
+        table.add_column(name, no_wrap=True)
+    for name in ("Units", "Unit price", "Fee", "Amount"):
+        table.add_column(name, justify="right", no_wrap=True)
     for line in bill.lines:
+        table.add_row(*_bill_row(line))
+    for effect in bill.effects:
         table.add_row(
-            line.price,
-            line.card_version[:6],
-            str(line.tier),
-            f"{line.units.normalize():,f}",
-            f"{line.unit_price.normalize():f}",
-            f"{line.flat_fees:.2f}" if line.flat_fees else "",
-            f"{line.amount:,.9f}",
+            effect.price, effect.card_version[:6], effect.name, "", "", "", "", _nine(effect.amount)
         )
     table.add_section()
-    table.add_row("rounding", "", "", "", "", "", f"{bill.rounding:,.9f}")
+    table.add_row("rounding", "", "", "", "", "", _nine(bill.rounding))
     table.add_row("[bold]total", "", "", "", "", "", f"[bold]{bill.total:,.6f}")
     console.print(table)
+
+
+def _bill_row(line: BillLine) -> tuple[str, ...]:
+    tier = line.label or ("included" if line.tier == 0 else str(line.tier))
+    if line.label and line.tier > 1 and line.line == "usage":
+        tier = f"{line.label}, {line.tier}"
+    return (
+        line.price,
+        line.card_version[:6],
+        tier,
+        _units(line),
+        f"{line.unit_price.normalize():f}" if line.unit_price else "",
+        f"{line.flat_fees:,.2f}" if line.flat_fees else "",
+        _nine(line.amount),
+    )
+
+
+def _units(line: BillLine) -> str:
+    """What is multiplied by the unit price; packages and events name the units they are for."""
+    if line.billed == line.units:
+        return f"{line.units.normalize():,f}" if line.units else ""
+    billed = f"{line.billed.normalize():,f}"
+    return billed if line.billed < 0 else f"{billed} for {line.units.normalize():,f}"
+
+
+def _nine(amount: Decimal) -> str:
+    """Nine decimals: enough for what a person compares; the books hold all of them."""
+    return f"{amount:,.9f}"
 
 
 def show_invoices(result: RunResult) -> None:

@@ -54,7 +54,7 @@ class _Table(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """The tables of a price; `whole` counts whole units. `credit`: less than nothing has a charge."""
+    """The tables of a price: counts as they are, whole units, counts cut in two."""
 
     direct: _Table
     whole: _Table
@@ -62,7 +62,6 @@ class _Plan(NamedTuple):
     package: int
     least: int
     maximum: int
-    credit: bool
 
 
 def charges(price: Price, quantities: Ints) -> Ints:
@@ -96,7 +95,7 @@ def hourly_charges(price: Price, totals: Ints) -> Ints:
 
 
 def _rate_keys(price: Price, totals: Ints, rows: Ints) -> bool:
-    """Fill the rows; False where a sum, a charge or a difference might not fit int64."""
+    """Fill the rows; False where a sum or a charge might not fit int64."""
     if _plan(price) is None or not totals.size:
         return False
     if max(int(totals.max()), -int(totals.min())) * totals.shape[1] > LARGEST:
@@ -107,7 +106,7 @@ def _rate_keys(price: Price, totals: Ints, rows: Ints) -> bool:
         return False
     rows[:, 0] = after[:, 0]
     np.subtract(after[:, 1:], after[:, :-1], out=rows[:, 1:])
-    return int(after.min()) >= 0
+    return True
 
 
 def _rate_key(price: Price, used: list[int]) -> Ints:
@@ -124,10 +123,7 @@ def _rate_block(plan: _Plan, block: Ints, out: Ints, work: Ints) -> list[int]:
         _packages(plan, table, block, tiers, out)
     _apply(table, tiers, count, out, work)
     np.minimum(out, plan.maximum, out=out)
-    left: list[int] = np.flatnonzero(block > table.limit).tolist() if largest > table.limit else []
-    if plan.credit and int(block.min()) < 0:
-        left += np.flatnonzero(block < 0).tolist()
-    return left
+    return np.flatnonzero(block > table.limit).tolist() if largest > table.limit else []
 
 
 def _choose(plan: _Plan, block: Ints, largest: int, out: Ints, work: Ints) -> tuple[_Table, Ints]:
@@ -146,9 +142,9 @@ def _choose(plan: _Plan, block: Ints, largest: int, out: Ints, work: Ints) -> tu
 def _packages(plan: _Plan, table: _Table, block: Ints, tiers: NDArray[np.intp], out: Ints) -> None:
     """Count the packages of each quantity within its tier, a begun one too."""
     table.starts.take(tiers, out=out, mode="clip")
-    out -= np.maximum(block, 0)
+    out -= block
     np.floor_divide(out, plan.package, out=out)  # of the negated quantity: rounds up
-    np.negative(out, out=out)
+    np.negative(out, out=out)  # what is less than nothing has a price of 0
     np.maximum(out, plan.least, out=out)
 
 
@@ -175,14 +171,14 @@ def _apply(table: _Table, tiers: NDArray[np.intp], count: Ints, out: Ints, work:
 def _plan(price: Price) -> _Plan | None:
     if not _has_table(price):
         return None
-    credit = price.model == "percentage"  # allowance, packages and flat fees do not apply to it
-    plain = Price("unit", (Tier(None, price.tiers[0].unit_price),)) if credit else price
-    rows, package = _rows(plain), plain.package
-    step, least = (ONE, max(0, plain.min_packages)) if package else (1, 0)
+    maximum = LARGEST if price.maximum is None else min(LARGEST, price.maximum)
+    if price.model == "percentage":  # allowance, packages and flat fees do not apply to it
+        price = Price("unit", (Tier(None, price.tiers[0].unit_price),))
+    rows, package = _rows(price), price.package
+    step, least = (ONE, max(0, price.min_packages)) if package else (1, 0)
     direct, split = (_table(rows, step, package or 1, least, cut) for cut in (False, True))
     whole = _table(rows, ONE, ONE, 0, False)
-    maximum = LARGEST if price.maximum is None else min(LARGEST, price.maximum)
-    return _Plan(direct, whole, split, package, min(least, LARGEST), maximum, credit)
+    return _Plan(direct, whole, split, package, min(least, LARGEST), maximum)
 
 
 def _has_table(price: Price) -> bool:
@@ -242,6 +238,5 @@ def _low(divisor: int, price: int) -> int:
 
 def _room(price: int, base: int, low: int) -> int:
     """The largest count that keeps every product and sum within 2^62; 0 where none does."""
-    if low * (price + 1) > SAFE:
-        return 0
-    return max(0, ((SAFE - 2 - abs(base)) // max(1, price) - 1) * low)
+    room: int = ((SAFE - 2 - abs(base)) // max(1, price) - 1) * low
+    return max(0, min(room, LARGEST))

@@ -22,6 +22,10 @@ def part_line(part: TierPart, model: str) -> str:
     if part.label and part.tier > 1:
         place = f"{part.label}, tier {part.tier}"
     amount = format_exact(part.amount, PART_DECIMALS)
+    if part.label == "charged":
+        return f"charged already: {amount}"
+    if not part.billed and not part.units and part.flat_fee:
+        return f"{place}: fee {amount}" if not part.label else f"{place}: {amount}"
     units = f"{number(part.units)} units"
     terms = []
     if part.billed:

@@ -21,27 +21,40 @@ class Counters(NamedTuple):
 
 
 class BillLine(NamedTuple):
-    """What one tier of one card version came to in a period."""
+    """What one tier, cell or rule of one card version came to in a period."""
 
     price: str
     meter: str
+    line: str
     card: str
     card_version: str
     tier: int
+    label: str
     units: Decimal
+    billed: Decimal
     unit_price: Decimal
     flat_fees: Decimal
     amount: Decimal
 
 
+class BillEffect(NamedTuple):
+    """What a maximum, a discount, a cap, a conversion or proration added to a price."""
+
+    price: str
+    card_version: str
+    name: str
+    amount: Decimal
+
+
 class Bill(NamedTuple):
-    """A customer's period: Σ lines + rounding = total."""
+    """A customer's period: Σ lines + Σ effects + rounding = total."""
 
     customer: str
     name: str
     period: str
     currency: str
     lines: list[BillLine]
+    effects: list[BillEffect]
     rounding: Decimal
     total: Decimal
     is_closed: bool
@@ -153,10 +166,18 @@ class Books:
     def bill(self, customer: str, period: str) -> Bill | None:
         """The bill of a customer's period as it stands; None when nothing was charged."""
         lines = self._rows(
-            "SELECT price, meter, card, card_version, tier, units, unit_price, flat_fees, amount"
+            "SELECT price, meter, line, card, card_version, tier, label, units, billed, unit_price,"
+            " flat_fees, amount"
             " FROM bill_lines WHERE customer = {customer:String} AND period = {period:String}"
-            " AND (units != 0 OR amount != 0)"
-            " ORDER BY price, first_hour, card_version, tier",
+            " AND (units != 0 OR billed != 0 OR amount != 0)"
+            " ORDER BY line NOT IN ('usage', 'flat'), price, first_hour, card_version, label, tier",
+            customer=customer,
+            period=period,
+        )
+        effects = self._rows(
+            "SELECT price, card_version, name, amount FROM bill_effects"
+            " WHERE customer = {customer:String} AND period = {period:String} AND amount != 0"
+            " ORDER BY price, first_hour, card_version, name",
             customer=customer,
             period=period,
         )
@@ -172,7 +193,8 @@ class Books:
         closed = any(c.customer == customer for c in self.closes(period))
         found = [BillLine(*line) for line in lines]
         name = self._name(customer)
-        return Bill(customer, name, period, currency, found, rounding, total, closed)
+        moved = [BillEffect(*effect) for effect in effects]
+        return Bill(customer, name, period, currency, found, moved, rounding, total, closed)
 
     def _name(self, customer: str) -> str:
         rows = self._rows(

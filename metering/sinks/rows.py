@@ -18,6 +18,7 @@ from metering.records import (
     RatingError,
     Watermark,
 )
+from metering.sinks.audit_rows import AUDIT_COLUMNS, audit_rows
 from metering.state.fold import Chunk
 
 Row = tuple[Any, ...]
@@ -60,7 +61,9 @@ _COLUMNS = {
     "sink_progress": "sink k_topic k_partition next_offset",
 }
 
-COLUMNS: dict[str, list[str]] = {table: names.split() for table, names in _COLUMNS.items()}
+COLUMNS: dict[str, list[str]] = {
+    table: names.split() for table, names in {**_COLUMNS, **AUDIT_COLUMNS}.items()
+}
 
 
 def of_record(record: Record) -> TableRow | None:
@@ -96,7 +99,7 @@ def of_catalog(catalog: Catalog) -> list[TableRow]:
         plan, pool = c.phases[-1].plan, c.pool or ""
         row = (c.id, c.name, plan, c.currency, c.stripe_customer or "", catalog.revision, pool)
         rows.append(TableRow("catalog_customers", row))
-    return rows
+    return rows + [TableRow(*row) for row in audit_rows(catalog)]
 
 
 def _hourly(r: HourlyTotal) -> TableRow:

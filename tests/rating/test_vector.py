@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.rating import vector
-from metering.rating.cards import ONE, Cell, Discount, EventFee, Price, Tier
+from metering.rating.cards import ONE, Cell, Discount, EventFee, Model, Price, Tier
 from metering.rating.charge import charge
 from metering.rating.vector import charges, hourly_charges
 
@@ -148,9 +148,12 @@ def test_ordinary_usage_never_leaves_the_fast_path(monkeypatch: pytest.MonkeyPat
 
 def test_one_large_quantity_does_not_slow_down_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    monkeypatch.setattr(
-        vector, "charge", lambda price, quantity: seen.append(quantity) or charge(price, quantity)
-    )
+
+    def noted(price: Price, quantity: int) -> int:
+        seen.append(quantity)
+        return charge(price, quantity)
+
+    monkeypatch.setattr(vector, "charge", noted)
     charges(GRADUATED, array([5, 2**61, 7]))
     assert seen == [2**61]
 
@@ -163,6 +166,11 @@ def test_a_charge_that_does_not_fit_is_an_error() -> None:
 def test_hours_fit_where_the_sum_does_not() -> None:
     price = Price("unit", (Tier(None, 10**12),))
     assert hourly_charges(price, array([LARGEST, LARGEST]).reshape(1, 2)).tolist() == [[LARGEST, LARGEST]]
+
+
+def test_hours_fit_where_the_charge_of_the_whole_does_not() -> None:
+    price = Price("unit", (Tier(None, 2 * 10**12),))
+    assert hourly_charges(price, array([2**61, 2**61]).reshape(1, 2)).tolist() == [[2**62, 2**62]]
 
 
 OTHERS = [
@@ -187,9 +195,24 @@ def test_a_price_of_single_events_is_refused_as_in_the_reference() -> None:
         charges(replace(GRADUATED, scope="event"), array([1]))
 
 
-def test_a_percentage_of_less_than_nothing_is_a_credit() -> None:
-    price = Price("percentage", (Tier(None, 29 * 10**9),))
-    assert charges(price, array([-100 * ONE, 100 * ONE])).tolist() == [-2_900_000, 2_900_000]
+@pytest.mark.parametrize("model", sorted(vector.MODELS))
+def test_less_than_nothing_costs_nothing(model: Model) -> None:
+    price = Price(model, (Tier(None, 10**11, 5),), package=ONE if model in PACKED else 0, min_packages=3)
+    assert charges(price, array([-LARGEST - 1, -ONE, 0])).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("unit_price", [5 * 10**5, 10**12 + 5 * 10**5, 10**6 - 1])
+def test_half_a_micro_unit_is_rounded_up(unit_price: int) -> None:
+    agrees(Price("unit", (Tier(None, unit_price),)), [ONE, 3 * ONE, 2_000_001 * ONE, 10**15 + ONE])
+
+
+def test_a_cheap_tier_does_not_hide_the_limit_of_a_dear_one() -> None:
+    price = Price("volume", (Tier(2**60, 10**13 + 1), Tier(None, 1)))
+    agrees(price, [2**35, 2**45, 2**50, 2**59, 2**61])
+
+
+def test_more_packages_than_int64_holds_can_be_the_least() -> None:
+    agrees(Price("package", (Tier(None, 1),), package=1, min_packages=2**64), [0, 1, 2])
 
 
 def test_the_shape_stays() -> None:

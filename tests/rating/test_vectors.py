@@ -97,6 +97,5 @@ def test_there_are_examples_of_every_model() -> None:
     models = {
         card["model"] for cases in FILES.values() for c in cases for card in c.get("cards", [c.get("card")])
     }
-    assert models == set(
-        "unit graduated volume package graduated_package stairstep capacity percentage increment dynamic".split()
-    )
+    wanted = "unit graduated volume package graduated_package stairstep capacity percentage increment dynamic"
+    assert models == set(wanted.split())

@@ -1,0 +1,67 @@
+"""What if another catalog had been in force: history rated again, old against new, nothing written."""
+
+import json
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from metering.catalog.models import CatalogFile
+from metering.catalog.resolved import Catalog, resolve
+from metering.errors import UserError
+from metering.rating.money import MICRO, format_micro, parse_decimal
+from metering.rating.rows import Unpriced
+from metering.rating.terms import Period
+from metering.rerate import read_usage, rerate
+
+
+class WhatIf(NamedTuple):
+    """Old, new and difference by customer and price, biggest first; usage the new catalog leaves out."""
+
+    table: pd.DataFrame
+    unpriced: list[Unpriced]
+
+
+def what_if(client: Any, new: Catalog, period: Period, customer: str = "") -> WhatIf:
+    """Rate a period under another catalog as if it were closed, against the books.
+
+    Closed customers are compared with their charges, open ones with the catalog in force.
+    """
+    then = rerate(new, read_usage(client, new, period, customer), period)
+    old = _old(client, period, customer)
+    places = sorted(old.keys() | then.amounts.keys())
+    rows = [(c, p, old.get((c, p), 0), then.amounts.get((c, p), 0)) for c, p in places if customer in ("", c)]
+    rows.sort(key=lambda row: (-abs(row[3] - row[2]), row[0], row[1]))
+    table = pd.DataFrame(
+        [(c, p, _money(a), _money(b), _money(b - a)) for c, p, a, b in rows if a or b],
+        columns=["customer", "price", "old", "new", "difference"],
+    )
+    return WhatIf(table, [u for u in then.unpriced if customer in ("", u.customer)])
+
+
+def _money(micro: int) -> Decimal:
+    return Decimal(format_micro(micro))
+
+
+def _old(client: Any, period: Period, customer: str) -> dict[tuple[str, str], int]:
+    """What the period comes to as things stand."""
+    in_force = catalog_in_force(client)
+    amounts = rerate(in_force, read_usage(client, in_force, period, customer), period).amounts
+    closed = client.query(
+        "SELECT customer, price, sum(amount) FROM charges_current WHERE period = {period:String}"
+        " AND customer IN (SELECT customer FROM period_closes_current WHERE period = {period:String})"
+        " GROUP BY customer, price",
+        parameters={"period": period.name},
+    ).result_rows
+    customers = {c for c, _, _ in closed}
+    found = {place: amount for place, amount in amounts.items() if place[0] not in customers}
+    return found | {(c, p): parse_decimal(amount, MICRO) for c, p, amount in closed}
+
+
+def catalog_in_force(client: Any) -> Catalog:
+    """The latest catalog revision that the books hold."""
+    rows = client.query("SELECT revision, content FROM catalog ORDER BY revision DESC LIMIT 1").result_rows
+    if not rows:
+        raise UserError("the books hold no catalog", hint="publish one and let the sink run")
+    revision, content = rows[0]
+    return resolve(CatalogFile.model_validate(json.loads(content)), revision=int(revision))
