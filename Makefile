@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 help: ## show what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,6 +17,9 @@ demo: $(READY) ## from real usage events to a bill and an account that adds up
 test: $(READY) ## every test, on the real parts
 	$(BIN)/pytest -q
 
+bench-rating: $(READY) ## rows a second: numpy, integers and a Decimal loop side by side
+	$(BIN)/python -m tests.bench.bench_rating
+
 check: $(READY) ## ruff, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -26,4 +29,4 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test check clean
+.PHONY: help demo test bench-rating check clean

@@ -1,7 +1,6 @@
 """Explain, audit and what-if on the books of a running pipeline, and rating from a file."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,9 @@ rate_cards:
           - id: calls
             meter: calls
             model: unit
-            matrix: {dimensions: [region], cells: [{when: {region: eu}, unit_price: "0.30"}, {when: {}, unit_price: "0.20"}]}
+            matrix:
+              dimensions: [region]
+              cells: [{when: {region: eu}, unit_price: "0.30"}, {when: {}, unit_price: "0.20"}]
             discounts: [{id: friends, percent: "12.5"}]
           - id: bytes
             meter: bytes
@@ -55,7 +56,7 @@ EVENTS = [event(n, region="eu" if n % 3 else "us", size="3.125") for n in range(
 
 
 @pytest.fixture(scope="module")
-def books(local_parts: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def books(local_parts: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("books")
     settings = local_parts.model_copy(
         update={
@@ -73,7 +74,7 @@ def books(local_parts: Settings, tmp_path_factory: pytest.TempPathFactory) -> It
     with running(settings, CATALOG):
         send(settings, *EVENTS)
         wait_for(lambda found: found.charge_rows(PERIOD) == 7 * 2 + 2 + 1, settings)
-    yield settings
+    return settings
 
 
 @pytest.fixture
