@@ -5,14 +5,16 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from metering.catalog.agreements import Agreements
 from metering.catalog.models import CatalogFile, CustomerFile, MeterFile
 from metering.rating.money import parse_decimal
-from metering.rating.terms import Terms
+from metering.rating.terms import Agreement, Terms
 from metering.rating.usage import Aggregation
 
+_EARLY = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_MEMBERS: Mapping[str, Terms] = {}
 
 
@@ -118,6 +120,35 @@ def resolve(content: CatalogFile, revision: int = 0) -> Catalog:
         _customers={c.id: _customer(c) for c in content.customers},
         _members=dict(members),
     )
+
+
+def excerpt(catalog: Catalog, customer_id: str) -> bytes:
+    """What decides a customer's agreement, as JSON: equal terms have equal text.
+
+    With it the agreement can be rebuilt when the catalog has long moved on.
+    """
+    content = catalog.content
+    customer = next(c for c in content.customers if c.id == customer_id)
+    plans = [p for p in content.plans if p.id in {phase.plan for phase in customer.phases}]
+    cards = {plan.rate_card for plan in plans}
+    anonymous = customer.model_copy(update={"id": "-", "name": "-", "pool": None, "stripe_customer": None})
+    if customer.plan is not None:  # one plan from the start: when that was changes no version
+        anonymous = anonymous.model_copy(update={"start": _EARLY, "end": None})
+    part = CatalogFile.model_construct(
+        None,
+        units=content.units,
+        rate_cards=tuple(card for card in content.rate_cards if card.id in cards),
+        plans=tuple(plans),
+        contracts=tuple(c for c in content.contracts if c.id == customer.contract),
+        customers=(anonymous,),
+    )
+    return json.dumps(canonical(part), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def agreement_of(raw: bytes) -> Agreement:
+    """The agreement of an excerpt."""
+    content = CatalogFile.model_validate(json.loads(raw))
+    return Agreements(content).of(content.customers[0])
 
 
 def canonical(content: CatalogFile) -> dict[str, Any]:

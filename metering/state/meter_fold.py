@@ -16,7 +16,7 @@ from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
 from metering.rating.usage import Dimensions
 from metering.records import DeadLetter, Watermark, encode, key, version
 from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
-from metering.state.dedupe import SeenIds, fingerprint
+from metering.state.dedupe import HORIZON_DAYS, SeenIds, fingerprint
 from metering.state.fold import Changes, Chunk, Entry, Output, Saved
 from metering.state.measure import Measure, measure
 from metering.state.partitioning import partition_of
@@ -158,11 +158,11 @@ class MeterFold:
         return None
 
     def _uncountable(self, event: UsageEvent, hour: int, measures: Sequence[Measure]) -> Refusal | None:
-        if is_closed(period_of(hour), self.watermark, self.rules.grace_hours):
+        if self._is_beyond_correction(period_of(hour)):
             return _refuse(
                 event,
                 "period_closed",
-                f"Billing period {period_of(hour)} is closed; bill this usage as a correction.",
+                f"Billing period {period_of(hour)} closed more than {HORIZON_DAYS} days ago.",
             )
         for found in measures:
             total = self._totals.get((event.customer, found.meter.id, found.dimensions, hour))
@@ -229,7 +229,8 @@ class MeterFold:
     @property
     def has_open_periods(self) -> bool:
         """Whether there are totals that a watermark has yet to close."""
-        return bool(self._periods)
+        grace = self.rules.grace_hours
+        return any(not is_closed(period, self.watermark, grace) for period in self._periods)
 
     def snapshot(self) -> Snapshot:
         """Position, watermark and counters as they are now."""
@@ -272,11 +273,15 @@ class MeterFold:
         assert self.offset is not None
         return Entry(_total_key_bytes(total_key), self._totals[total_key].saved(), self.offset)
 
+    def _is_beyond_correction(self, period: str) -> bool:
+        """Whether late usage of a period can no longer become an adjustment."""
+        hours = self.rules.grace_hours + HORIZON_DAYS * 24
+        return is_closed(period, self.watermark, hours)
+
     def _forget_closed(self) -> list[Entry]:
-        """Drop the totals of closed periods: no event can change them any more."""
+        """Drop the totals of periods that no event can correct any more."""
         assert self.offset is not None
-        grace = self.rules.grace_hours
-        closed = {p for p in self._periods if is_closed(p, self.watermark, grace)}
+        closed = {p for p in self._periods if self._is_beyond_correction(p)}
         gone = [k for k in self._totals if period_of(k[3]) in closed] if closed else []
         for total_key in gone:
             del self._totals[total_key]

@@ -34,6 +34,8 @@ class Row(NamedTuple):
     """What is remembered of a published charge row: micro-units, and a fingerprint of its content."""
 
     amount: int
+    quantity: int
+    currency: str
     content: bytes
 
 
@@ -76,9 +78,9 @@ def _slice(part: TierPart) -> Slice:
     )
 
 
-def remembered(record: Charge, amount: int) -> Row:
+def remembered(record: Charge, amount: int, quantity: int) -> Row:
     """What to remember of a row: two equal ones need no second publication."""
-    return Row(amount, blake2b(encode(record), digest_size=8).digest())
+    return Row(amount, quantity, record.currency, blake2b(encode(record), digest_size=8).digest())
 
 
 def post_charge(topic: str, record: Charge, stamp: str) -> Output:

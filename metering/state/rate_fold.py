@@ -5,7 +5,7 @@ the hours from there on again, and the rows whose content changed are emitted as
 invariant: the rows of a price add up to the charge of its whole quantity.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -13,24 +13,18 @@ import msgspec
 from metering.catalog.resolved import Catalog
 from metering.rating.hourly import Carry
 from metering.rating.period import Rated, rate_period
-from metering.rating.rows import ChargeRow, Unpriced
+from metering.rating.rows import Unpriced
 from metering.rating.usage import HourUse
 from metering.records import HourlyTotal, Watermark, decode, version
 from metering.state import calendar
 from metering.state.accounts import Accounts
 from metering.state.calendar import is_closed, period_of
+from metering.state.closed_books import KEEP_HOURS
+from metering.state.corrections import Corrections
 from metering.state.fold import Changes, Chunk, Output, Saved
-from metering.state.postings import (
-    Books,
-    Slot,
-    charge_record,
-    post_charge,
-    post_close,
-    post_error,
-    post_void,
-    remembered,
-)
+from metering.state.postings import Books, Slot, post_close
 from metering.state.rate_state import RateState
+from metering.state.settle import Settling
 from metering.state.totals import usage_of
 
 HEAVY_SLOTS = 5_000
@@ -65,7 +59,10 @@ class RateFold:
         self._revision = 0
         self._state = RateState()
         self._open_periods: set[str] = set()
+        self._kept: set[str] = set()  # closed periods that late usage may still correct
         self._changed: dict[tuple[str, str], int] = {}  # account, period → first hour that changed
+        self._settling = Settling(self._state, rules.charges_topic)
+        self._corrections = Corrections(self._state, self._settling)
         self._dirty = False
 
     def fold(self, chunks: Sequence[Chunk], catalog: Catalog) -> None:
@@ -104,8 +101,8 @@ class RateFold:
 
     def _fold_total(self, record: HourlyTotal) -> None:
         slot = Slot(record.customer, period_of(record.hour))
-        if slot.period in self._state.closed:
-            return  # a replay: the meter fold refuses what is new for a closed period
+        if self._is_beyond_correction(slot.period):
+            return  # a replay: the meter fold refuses what is new beyond the horizon
         dimensions = tuple(record.dimensions.items())
         use = HourUse(
             record.hour,
@@ -115,9 +112,13 @@ class RateFold:
             usage_of(record),
             int(record.digest or "0", 16),
         )
-        if self._state.keep(slot, use, int(record.version)):
-            self._open_periods.add(slot.period)
-            self._mark(slot, record.hour)
+        if not self._state.keep(slot, use, int(record.version)):
+            return
+        if slot.period in self._state.closed:
+            self._corrections.note(self._account_of(slot.customer), slot.period)
+            return
+        self._open_periods.add(slot.period)
+        self._mark(slot, record.hour)
 
     def _advance(self, watermark: int) -> None:
         """Let time pass: a period that begins has its recurring fees."""
@@ -132,9 +133,11 @@ class RateFold:
         self.watermark = watermark
 
     def _mark(self, slot: Slot, hour: int) -> None:
+        self._mark_account(self._account_of(slot.customer), slot.period, hour)
+
+    def _account_of(self, customer: str) -> str:
         assert self._accounts is not None
-        account = self._accounts.catalog.account_of(slot.customer)
-        self._mark_account(account, slot.period, hour)
+        return self._accounts.catalog.account_of(customer)
 
     def _mark_account(self, account: str, period: str, hour: int) -> None:
         known = self._changed.get((account, period))
@@ -158,11 +161,13 @@ class RateFold:
             return None
         stamp = str(version(self.rules.epoch, self.offset, self._revision))
         outputs: list[Output] = []
+        outputs += self._correct(stamp)
         self._mark_followers()
         for account, period in sorted(self._changed):
             since = self._changed[account, period]
             outputs += self._settle(account, period, self._rate(account, period, since=since), stamp)
         outputs += self._close_periods(stamp)
+        self._forget_old()
         self._changed, self._dirty = {}, False
         header = _Header(self.watermark, self._revision, self._first_period)
         return Changes(
@@ -174,6 +179,15 @@ class RateFold:
             expired_before=0,
             outputs=outputs,
         )
+
+    def _correct(self, stamp: str) -> list[Output]:
+        assert self._accounts is not None
+        corrected = self._corrections.settle(self._accounts.catalog, stamp)
+        self._open_periods |= corrected.periods
+        for account in corrected.accounts:
+            for period in self._open_periods:
+                self._mark_account(account, period, 0)
+        return corrected.outputs
 
     def _mark_followers(self) -> None:
         """A window of the contract goes through periods: later ones follow an earlier one."""
@@ -208,7 +222,7 @@ class RateFold:
             carried = {**carried, **rate_period(members, uses, span, carried=carried).carries}
         return carried
 
-    # -- rows and errors against what was published ----------------------------------------------
+    # -- what was rated against what was published -----------------------------------------------
 
     def _settle(self, account: str, period: str, rated: Rated, stamp: str) -> list[Output]:
         customers = self._customers(account, rated)
@@ -217,45 +231,14 @@ class RateFold:
             slot = Slot(customer, period)
             rows = [row for row in rated.rows if row.customer == customer]
             missing = [error for error in rated.unpriced if error.customer == customer]
-            outputs += self._settle_errors(slot, missing, rated.since, stamp)
-            outputs += self._settle_rows(slot, rows, rated.since, stamp)
+            outputs += self._settling.errors(slot, missing, rated.since, stamp)
+            outputs += self._settling.rows(slot, rows, rated.since, stamp)
         return outputs
 
     def _customers(self, account: str, rated: Rated) -> list[str]:
         assert self._accounts is not None
         found = {account} | set(self._accounts.catalog.members(account))
         return sorted(found | {e.customer for e in rated.unpriced} | {r.customer for r in rated.rows})
-
-    def _settle_rows(self, slot: Slot, rows: Iterable[ChargeRow], since: int, stamp: str) -> list[Output]:
-        topic, outputs = self.rules.charges_topic, []
-        gone = {place for place in self._state.rows(slot) if place[1] >= since}
-        for row in rows:
-            place = (row.price, row.hour)
-            gone.discard(place)
-            record = charge_record(row, slot.period)
-            remember = remembered(record, row.amount)
-            if self._state.row(slot, place) != remember:
-                self._state.set_row(slot, place, remember)
-                outputs.append(post_charge(topic, record, stamp))
-        for price, hour in sorted(gone):
-            self._state.drop_row(slot, (price, hour))
-            outputs.append(post_void(topic, slot, price, hour, stamp))
-        return outputs
-
-    def _settle_errors(self, slot: Slot, found: list[Unpriced], since: int, stamp: str) -> list[Output]:
-        topic, outputs = self.rules.charges_topic, []
-        gone = {place for place in self._state.errors(slot) if place[1] >= since}
-        for missing in _by_place(found):
-            place = (missing.meter, missing.hour)
-            gone.discard(place)
-            content = f"{missing.reason} {missing.quantity} {missing.detail}"
-            if self._state.errors(slot).get(place) != content:
-                self._state.set_error(slot, place, content)
-                outputs.append(post_error(topic, slot, missing, stamp))
-        for meter, hour in sorted(gone):
-            self._state.drop_error(slot, (meter, hour))
-            outputs.append(post_error(topic, slot, Unpriced(slot.customer, meter, hour, 0, "", ""), stamp))
-        return outputs
 
     # -- the close -------------------------------------------------------------------------------
 
@@ -267,6 +250,7 @@ class RateFold:
                     outputs += self._close(account, period, stamp)
                 self._open_periods.discard(period)
                 self._state.close(period, self.watermark)
+                self._kept.add(period)
         return outputs
 
     def _accounts_in(self, period: str) -> list[str]:
@@ -278,21 +262,35 @@ class RateFold:
     def _close(self, account: str, period: str, stamp: str) -> list[Output]:
         rated = self._rate(account, period, closing=True)
         outputs = self._settle(account, period, rated, stamp)
-        for name, carry in rated.carries.items():
-            self._state.set_carry(account, name, carry)
+        began = self._state.carries(account)
+        self._state.set_carries(account, rated.carries)
         for customer in self._customers(account, rated):
             slot = Slot(customer, period)
             if self._state.is_known(slot):
                 books = self._books(slot, rated)
                 outputs.append(post_close(self.rules.charges_topic, *slot, books, self.watermark, stamp))
-                self._state.forget(slot)
+                self._corrections.post(slot)
+                self._state.settle(slot)
+        if rated.rows:
+            assert self._accounts is not None
+            self._state.books.close(self._accounts.catalog, account, period, rated.rows, began)
         return outputs
 
     def _books(self, slot: Slot, rated: Rated) -> Books:
         currencies = {r.origin.currency for r in rated.rows if r.customer == slot.customer}
+        currencies |= {row.currency for row in self._state.rows(slot).values()}
         assert len(currencies) <= 1, f"{slot.customer} {slot.period}: two currencies"
         rows = [(price, hour, row.amount) for (price, hour), row in self._state.rows(slot).items()]
         return Books(next(iter(currencies), ""), rows, len(self._state.errors(slot)))
+
+    def _is_beyond_correction(self, period: str) -> bool:
+        hours = self.rules.grace_hours + KEEP_HOURS
+        return period in self._state.closed and is_closed(period, self.watermark, hours)
+
+    def _forget_old(self) -> None:
+        for period in [period for period in self._kept if self._is_beyond_correction(period)]:
+            self._state.forget(period)
+            self._kept.discard(period)
 
     def restore(self, saved: Saved) -> None:
         """Take over a durable copy; only on a fresh fold."""
@@ -301,6 +299,7 @@ class RateFold:
         self.offset, self.watermark = saved.offset, header.watermark
         self._revision, self._first_period = header.catalog_revision, header.first_period
         self._state.restore(saved.entries)
+        self._kept = {p for p in self._state.closed if not self._is_beyond_correction(p)}
         self._open_periods = {slot.period for slot in self._state.slots()}
         if self._first_period:
             entered = calendar.periods_between(self._first_period, period_of(self.watermark // 1_000))
@@ -310,13 +309,3 @@ class RateFold:
 def _unknown_customer(use: HourUse) -> Unpriced:
     detail = f"Customer `{use.customer}` is no longer in the catalog; put it back."
     return Unpriced(use.customer, use.meter, use.hour, use.usage.quantity, "unknown_customer", detail)
-
-
-def _by_place(found: Iterable[Unpriced]) -> list[Unpriced]:
-    """One error for each meter and hour; several dimensions add up."""
-    places: dict[tuple[str, int], Unpriced] = {}
-    for missing in found:
-        place = (missing.meter, missing.hour)
-        held = places.get(place)
-        places[place] = missing if held is None else held._replace(quantity=held.quantity + missing.quantity)
-    return [places[place] for place in sorted(places)]

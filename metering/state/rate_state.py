@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from metering.rating.hourly import Carry
-from metering.rating.usage import Dimensions, HourUse, Usage
+from metering.rating.usage import Dimensions, HourUse
 from metering.records import key
+from metering.state.closed_books import ClosedBooks
 from metering.state.fold import Entry
 from metering.state.postings import Row, Slot
+from metering.state.saved_usage import carry_of, carry_value, usage_of_value, usage_value
 
 Place = tuple[str, int]  # price or meter, hour
 _NOTHING: Mapping[Any, Any] = {}
@@ -32,6 +34,7 @@ class RateState:
         self._errors: dict[Slot, dict[Place, str]] = {}
         self._carries: dict[str, dict[str, Carry]] = {}
         self.closed: set[str] = set()
+        self.books = ClosedBooks()
         self._entries: dict[bytes, bytes | None] = {}
 
     # -- usage -----------------------------------------------------------------------------------
@@ -52,7 +55,8 @@ class RateState:
 
     def slots(self) -> set[Slot]:
         """Every customer's period that is open."""
-        return self._uses.keys() | self._rows.keys() | self._errors.keys()
+        found = self._uses.keys() | self._rows.keys() | self._errors.keys()
+        return {slot for slot in found if slot.period not in self.closed}
 
     def is_known(self, slot: Slot) -> bool:
         """Whether anything was used or charged in it."""
@@ -71,7 +75,8 @@ class RateState:
     def set_row(self, slot: Slot, place: Place, row: Row) -> None:
         """Remember a row that is being published."""
         self._rows.setdefault(slot, {})[place] = row
-        self._set(key("row", *slot, *place), (str(row.amount), row.content))
+        value = (str(row.amount), str(row.quantity), row.currency, row.content)
+        self._set(key("row", *slot, *place), value)
 
     def drop_row(self, slot: Slot, place: Place) -> None:
         """Forget a row that is being taken back."""
@@ -94,14 +99,19 @@ class RateState:
 
     # -- the close -------------------------------------------------------------------------------
 
-    def forget(self, slot: Slot) -> None:
-        """Drop a closed slot: its rows are final and live in `usage.charges`."""
-        for held in self._uses.pop(slot, _NOTHING).values():
-            self._entries[_use_key(slot, held.use)] = None
+    def settle(self, slot: Slot) -> None:
+        """Drop the rows of a closed slot: they are final and live in `usage.charges`."""
         for place in self._rows.pop(slot, _NOTHING):
             self._entries[key("row", *slot, *place)] = None
         for place in self._errors.pop(slot, _NOTHING):
             self._entries[key("error", *slot, *place)] = None
+
+    def forget(self, period: str) -> None:
+        """Drop the usage of a closed period that is beyond the horizon of corrections."""
+        for slot in [slot for slot in self._uses if slot.period == period]:
+            for held in self._uses.pop(slot).values():
+                self._entries[_use_key(slot, held.use)] = None
+        self.books.forget(period)
 
     def close(self, period: str, watermark: int) -> None:
         """Record that a period is closed, and by which watermark."""
@@ -112,11 +122,13 @@ class RateState:
         """Windows that go on behind the last closed period, by price."""
         return self._carries.get(account, {})
 
-    def set_carry(self, account: str, price: str, carry: Carry) -> None:
-        """Remember where a window stands at the close."""
-        self._carries.setdefault(account, {})[price] = carry
-        groups = {label: _usage_value(usage) for label, usage in carry.groups.items()}
-        self._set(key("carry", account, price), (carry.window, groups))
+    def set_carries(self, account: str, carries: Mapping[str, Carry]) -> None:
+        """Remember where windows stand at the close."""
+        if not carries:
+            return
+        self._carries[account] = {**self.carries(account), **carries}
+        for price, carry in carries.items():
+            self._set(key("carry", account, price), carry_value(carry))
 
     # -- the durable copy ------------------------------------------------------------------------
 
@@ -125,8 +137,9 @@ class RateState:
 
     def take_entries(self, offset: int) -> list[Entry]:
         """The entries changed since the last call."""
-        entries = [Entry(place, value, offset) for place, value in self._entries.items()]
-        self._entries = {}
+        changed = {**self._entries, **self.books.entries}
+        entries = [Entry(place, value, offset) for place, value in changed.items()]
+        self._entries, self.books.entries = {}, {}
         return entries
 
     def restore(self, entries: Iterable[Entry]) -> None:
@@ -134,20 +147,22 @@ class RateState:
         for entry in entries:
             assert entry.value is not None
             kind, *place = msgspec.json.decode(entry.key)
-            self._restore_entry(kind, place, msgspec.msgpack.decode(entry.value))
+            if not self.books.restore(kind, place, entry.value):
+                self._restore_entry(kind, place, msgspec.msgpack.decode(entry.value))
 
     def _restore_entry(self, kind: str, place: list[Any], value: list[Any]) -> None:
         if kind == "close":
             self.closed.add(place[0])
         elif kind == "carry":
-            groups = {label: _usage(plain) for label, plain in value[1].items()}
-            self._carries.setdefault(place[0], {})[place[1]] = Carry(value[0], groups)
+            self._carries.setdefault(place[0], {})[place[1]] = carry_of(value)
         elif kind == "use":
             use, version = _use(place, value)
             slot = Slot(place[0], place[1])
             self._uses.setdefault(slot, {})[use.hour, use.meter, use.dimensions] = _Held(use, version)
         elif kind == "row":
-            self._rows.setdefault(Slot(*place[:2]), {})[place[2], place[3]] = Row(int(value[0]), value[1])
+            amount, quantity, currency, content = value
+            row = Row(int(amount), int(quantity), currency, content)
+            self._rows.setdefault(Slot(*place[:2]), {})[place[2], place[3]] = row
         else:
             self._errors.setdefault(Slot(*place[:2]), {})[place[2], place[3]] = value[0]
 
@@ -157,22 +172,11 @@ def _use_key(slot: Slot, use: HourUse) -> bytes:
 
 
 def _use_value(use: HourUse, version: int) -> tuple[object, ...]:
-    return (*_usage_value(use.usage), use.digest, str(version))
-
-
-def _usage_value(usage: Usage) -> tuple[object, ...]:
-    # Quantities can pass 64 bits: text, as everywhere on a wire.
-    values = {k: str(weight) for k, weight in usage.values.items()}
-    return (usage.kind, str(usage.quantity), usage.events, values, usage.last)
-
-
-def _usage(plain: list[Any]) -> Usage:
-    kind, quantity, events, values, last = plain
-    return Usage(kind, int(quantity), events, {k: int(w) for k, w in values.items()}, (last[0], last[1]))
+    return (*usage_value(use.usage), use.digest, str(version))
 
 
 def _use(place: list[Any], value: list[Any]) -> tuple[HourUse, int]:
     customer, _, hour, meter, *names = place
     dimensions = tuple(zip(names[::2], names[1::2], strict=True))
     *usage, digest, version = value
-    return HourUse(hour, customer, meter, dimensions, _usage(usage), digest), int(version)
+    return HourUse(hour, customer, meter, dimensions, usage_of_value(usage), digest), int(version)

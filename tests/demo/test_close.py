@@ -21,7 +21,7 @@ def test_a_quiet_month_is_closed_and_billed_once(deployment: Settings) -> None:
     with running(own, CATALOG):
         send(own, *(event(n, n=100) for n in range(12)))
         wait_for(lambda books: any(c.agrees for c in books.closes(PERIOD)), own)
-        send(own, event(99, n=100))  # too late: the books are closed
+        send(own, event(99, n=100))  # too late: the books closed years ago
         wait_for(lambda books: books.rejected_by_reason() == {"period_closed": 1}, own)
     first, second = run_once(own), run_once(own)
     assert [str(i.invoiced) for i in first.invoices] == ["96.00"]  # 1,200 × 0.08; 12 calls are carried

@@ -1,0 +1,74 @@
+"""Late usage of closed periods: one adjustment a price, in the next open period, at the old terms."""
+
+from typing import NamedTuple
+
+from metering.catalog.resolved import Catalog
+from metering.rating.period import Rated, rate_period
+from metering.state import calendar
+from metering.state.calendar import period_of
+from metering.state.fold import Output
+from metering.state.postings import Slot
+from metering.state.rate_state import RateState
+from metering.state.settle import ADJUSTS, Settling
+
+
+class Corrected(NamedTuple):
+    """What was posted; open periods that hold adjustments; accounts whose open windows moved."""
+
+    outputs: list[Output]
+    periods: set[str]
+    accounts: set[str]
+
+
+class Corrections:
+    """The closed periods that late usage has touched since the last checkpoint."""
+
+    def __init__(self, state: RateState, settling: Settling) -> None:
+        self._state = state
+        self._settling = settling
+        self._late: set[tuple[str, str]] = set()  # account, closed period
+
+    def note(self, account: str, period: str) -> None:
+        """Remember that late usage arrived."""
+        self._late.add((account, period))
+
+    def settle(self, catalog: Catalog, stamp: str) -> Corrected:
+        """Rate what is late again and post the differences; earlier periods first."""
+        found = Corrected([], set(), set())
+        waiting = sorted(self._late, key=lambda place: place[1], reverse=True)
+        self._late = set()
+        while waiting:
+            account, period = waiting.pop()
+            members = self._state.books.members(account, period, catalog)
+            uses = [use for customer in members for use in self._state.uses(Slot(customer, period))]
+            carried = self._state.books.carried(account, period)
+            rated = rate_period(members, uses, calendar.period(period), carried=carried, closing=True)
+            following = self._next_open(period)
+            found.outputs.extend(self._settling.adjustments(members, period, following, rated.rows, stamp))
+            found.periods.add(following)
+            if rated.carries:
+                waiting += self._carry_on(account, period, rated, found)
+        return found
+
+    def _carry_on(self, account: str, period: str, rated: Rated, found: Corrected) -> list[tuple[str, str]]:
+        """Let windows of the contract go on from a corrected period; the next closed one, if any."""
+        following = period_of(calendar.period(period).ends)
+        if following in self._state.closed:
+            self._state.books.begin(account, following, rated.carries)
+            return [(account, following)]
+        self._state.set_carries(account, rated.carries)
+        found.accounts.add(account)
+        return []
+
+    def _next_open(self, period: str) -> str:
+        following = period
+        while following in self._state.closed:
+            following = period_of(calendar.period(following).ends)
+        return following
+
+    def post(self, slot: Slot) -> None:
+        """Adjustments of a period that closes belong to what was posted for the one they correct."""
+        for (name, _), row in self._state.rows(slot).items():
+            price, at, corrected = name.rpartition(ADJUSTS)
+            if at:
+                self._state.books.post(slot.customer, corrected, price, row.amount, row.quantity)

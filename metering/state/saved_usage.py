@@ -1,0 +1,28 @@
+"""Usage and windows as plain values for the journal, and back."""
+
+from typing import Any
+
+from metering.rating.hourly import Carry
+from metering.rating.usage import Usage
+
+
+def usage_value(usage: Usage) -> tuple[object, ...]:
+    """A usage state as plain values; quantities can pass 64 bits, so they are text."""
+    values = {k: str(weight) for k, weight in usage.values.items()}
+    return (usage.kind, str(usage.quantity), usage.events, values, usage.last)
+
+
+def usage_of_value(plain: list[Any]) -> Usage:
+    """The usage state of plain values."""
+    kind, quantity, events, values, last = plain
+    return Usage(kind, int(quantity), events, {k: int(w) for k, w in values.items()}, (last[0], last[1]))
+
+
+def carry_value(carry: Carry) -> tuple[object, ...]:
+    """A window that goes on, as plain values."""
+    return (carry.window, {label: usage_value(usage) for label, usage in carry.groups.items()})
+
+
+def carry_of(plain: list[Any]) -> Carry:
+    """The window of plain values."""
+    return Carry(plain[0], {label: usage_of_value(usage) for label, usage in plain[1].items()})
