@@ -28,7 +28,7 @@ def _rows(terms: Terms, name: str, period: Period, closing: bool) -> list[Charge
     portions = _portions(terms, name, period)
     rows = []
     for portion, amount in zip(portions, amounts(portions, period), strict=True):
-        if portion.flat.arrears and not closing:
+        if (portion.flat.arrears and not closing) or (not amount and not portion.flat.prorated):
             continue
         hour = portion.ends - HOUR if portion.flat.arrears else portion.starts
         label = Label(terms.customer, name, hour - hour % HOUR, "flat", "", "flat", portion.origin)
@@ -55,7 +55,11 @@ def _portions(terms: Terms, name: str, period: Period) -> list[_Portion]:
 
 
 def amounts(portions: list[_Portion], period: Period) -> list[int]:
-    """Micro-units of each portion; prorated ones add up to their exact sum, rounded once."""
+    """Micro-units of each portion; prorated ones add up to their exact sum, rounded once.
+
+    A fee that is not prorated is charged once a period: at the version that it begins with, or in
+    arrears at the one that it ends with.
+    """
     shares = [p.flat.amount * (p.ends - p.starts) if p.flat.prorated else 0 for p in portions]
     whole = period.seconds
     floors = [share // whole for share in shares]
@@ -63,7 +67,10 @@ def amounts(portions: list[_Portion], period: Period) -> list[int]:
     order = sorted(range(len(shares)), key=lambda n: (-(shares[n] % whole), n))
     for number in order[:left]:
         floors[number] += 1
-    return [a if p.flat.prorated else p.flat.amount for p, a in zip(portions, floors, strict=True)]
+    for number, portion in enumerate(portions):
+        if not portion.flat.prorated and number == (len(portions) - 1 if portion.flat.arrears else 0):
+            floors[number] = portion.flat.amount
+    return floors
 
 
 def _fee(portion: _Portion, amount: int, period: Period) -> Position:
