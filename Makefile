@@ -20,6 +20,9 @@ test: $(READY) ## every test, on the real parts
 bench-rating: $(READY) ## rows a second: numpy, integers and a Decimal loop side by side
 	$(BIN)/python -m tests.bench.bench_rating
 
+bench-whatif: $(READY) ## a month of 100,000 customer-meters rated again under another catalog
+	$(BIN)/python -m tests.bench.bench_whatif
+
 check: $(READY) ## ruff, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,4 +32,4 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test bench-rating check clean
+.PHONY: help demo test bench-rating bench-whatif check clean

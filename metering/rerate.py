@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from metering.bulk import rate_plain
 from metering.catalog.resolved import Catalog
 from metering.rating.money import MICRO, parse_decimal
 from metering.rating.period import rate_period
@@ -33,12 +34,14 @@ class Rerated(NamedTuple):
 
 def rerate(catalog: Catalog, uses: Iterable[HourUse], period: Period) -> Rerated:
     """What a closed period comes to under a catalog."""
+    plain = rate_plain(catalog, uses, period)
     by_account: defaultdict[str, list[HourUse]] = defaultdict(list)
-    for use in uses:
+    for use in plain.left:
         by_account[catalog.account_of(use.customer)].append(use)
-    amounts: defaultdict[tuple[str, str], int] = defaultdict(int)
+    amounts: defaultdict[tuple[str, str], int] = defaultdict(int, plain.amounts)
+    done = {customer for customer, _ in plain.amounts}  # plain customers have no fees either
     unpriced: list[Unpriced] = []
-    for account in by_account.keys() | catalog.accounts().keys():
+    for account in (by_account.keys() | catalog.accounts().keys()) - done:
         members = catalog.members(account)
         if not members:
             unpriced += [_unknown(use) for use in by_account[account]]
@@ -55,8 +58,12 @@ def _unknown(use: HourUse) -> Unpriced:
     return Unpriced(use.customer, use.meter, use.hour, use.usage.quantity, "unknown_customer", detail)
 
 
-def cuts(catalog: Catalog, period: Period) -> list[int]:
-    """The instants of a period that must be kept apart under a catalog (epoch s)."""
+def cuts(period: Period, *catalogs: Catalog) -> list[int]:
+    """The instants of a period that must be kept apart under some catalogs (epoch s)."""
+    return sorted(set().union(*(_cuts(catalog, period) for catalog in catalogs)))
+
+
+def _cuts(catalog: Catalog, period: Period) -> set[int]:
     found = {period.starts}
     agreements = {id(t.agreement): t.agreement for m in catalog.accounts().values() for t in m.values()}
     scopes = set()
@@ -65,20 +72,15 @@ def cuts(catalog: Catalog, period: Period) -> list[int]:
             found.add(max(span.starts, period.starts))
             scopes |= {price.scope for price in span.prices.values()}
     if "hour" in scopes or any(len(m) > 1 for m in catalog.accounts().values()):
-        return list(range(period.starts, period.ends, HOUR))  # a pool shares its tiers hour by hour
+        return set(range(period.starts, period.ends, HOUR))  # a pool shares its tiers hour by hour
     if "day" in scopes:
         found |= set(range(period.starts, period.ends, DAY))
-    return sorted(found)
+    return found
 
 
-def read_usage(client: Any, catalog: Catalog, period: Period, customer: str = "") -> Iterator[HourUse]:
-    """The usage of a period from `hourly_current`, added up between the cuts of a catalog."""
-    parameters = {
-        "starts": period.starts,
-        "ends": period.ends,
-        "customer": customer,
-        "cuts": cuts(catalog, period),
-    }
+def read_usage(client: Any, apart: list[int], period: Period, customer: str = "") -> Iterator[HourUse]:
+    """The usage of a period from `hourly_current`, added up between the instants to be kept apart."""
+    parameters = {"starts": period.starts, "ends": period.ends, "customer": customer, "cuts": apart}
     where = "hour >= {starts:UInt32} AND hour < {ends:UInt32}"
     where += " AND customer = {customer:String}" if customer else ""
     begun = "toUInt32(arrayCount(c -> c <= toUnixTimestamp(hour), {cuts:Array(UInt32)}))"

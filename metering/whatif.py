@@ -12,7 +12,7 @@ from metering.errors import UserError
 from metering.rating.money import MICRO, format_micro, parse_decimal
 from metering.rating.rows import Unpriced
 from metering.rating.terms import Period
-from metering.rerate import read_usage, rerate
+from metering.rerate import cuts, read_usage, rerate
 
 
 class WhatIf(NamedTuple):
@@ -27,8 +27,13 @@ def what_if(client: Any, new: Catalog, period: Period, customer: str = "") -> Wh
 
     Closed customers are compared with their charges, open ones with the catalog in force.
     """
-    then = rerate(new, read_usage(client, new, period, customer), period)
-    old = _old(client, period, customer)
+    in_force = catalog_in_force(client)
+    uses = list(read_usage(client, cuts(period, new, in_force), period, customer))
+    then = rerate(new, uses, period)
+    old = rerate(in_force, uses, period).amounts
+    closed = _closed(client, period)
+    customers = {c for c, _ in closed}
+    old = {place: amount for place, amount in old.items() if place[0] not in customers} | closed
     places = sorted(old.keys() | then.amounts.keys())
     rows = [(c, p, old.get((c, p), 0), then.amounts.get((c, p), 0)) for c, p in places if customer in ("", c)]
     rows.sort(key=lambda row: (-abs(row[3] - row[2]), row[0], row[1]))
@@ -43,19 +48,16 @@ def _money(micro: int) -> Decimal:
     return Decimal(format_micro(micro))
 
 
-def _old(client: Any, period: Period, customer: str) -> dict[tuple[str, str], int]:
-    """What the period comes to as things stand."""
-    in_force = catalog_in_force(client)
-    amounts = rerate(in_force, read_usage(client, in_force, period, customer), period).amounts
-    closed = client.query(
-        "SELECT customer, price, sum(amount) FROM charges_current WHERE period = {period:String}"
+def _closed(client: Any, period: Period) -> dict[tuple[str, str], int]:
+    """What closed customers were charged for the period, later corrections of it included."""
+    rows = client.query(
+        "SELECT customer, if(corrects = '', price, splitByChar('@', price)[1]) AS what, sum(amount)"
+        " FROM charges_current WHERE if(corrects = '', period, corrects) = {period:String}"
         " AND customer IN (SELECT customer FROM period_closes_current WHERE period = {period:String})"
-        " GROUP BY customer, price",
+        " GROUP BY customer, what",
         parameters={"period": period.name},
     ).result_rows
-    customers = {c for c, _, _ in closed}
-    found = {place: amount for place, amount in amounts.items() if place[0] not in customers}
-    return found | {(c, p): parse_decimal(amount, MICRO) for c, p, amount in closed}
+    return {(customer, price): parse_decimal(amount, MICRO) for customer, price, amount in rows}
 
 
 def catalog_in_force(client: Any) -> Catalog:

@@ -30,6 +30,10 @@ _KINDS: dict[str, type[BaseModel]] = {
 }
 
 
+# The C parser reads a large book of customers ten times as fast; it has the same safe constructors.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 class CatalogError(UserError):
     """A catalog that cannot be used, with all its mistakes."""
 
@@ -65,7 +69,7 @@ def load_texts(texts: dict[str, str]) -> Catalog:
 
 def _read_file(file: str, text: str, placed: dict[str, list[Placed]]) -> Iterator[Mistake]:
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         yield Mistake(file, line, f"not YAML: {error.problem}")

@@ -47,11 +47,16 @@ def _portions(terms: Terms, name: str, period: Period) -> list[_Portion]:
         if flat is None:
             continue
         starts, ends = max(first, span.starts), last if span.ends is None else min(last, span.ends)
-        if found and found[-1][1:] == (starts, flat, span.origin):
+        if found and _goes_on(found[-1], starts, flat, span.origin):
             found[-1] = found[-1]._replace(ends=ends)
         else:
             found.append(_Portion(starts, ends, flat, span.origin))
     return found
+
+
+def _goes_on(portion: _Portion, starts: int, flat: Flat, origin: Origin) -> bool:
+    """Whether the same fee of the same card goes on, although something else of the version changed."""
+    return (portion.ends, portion.flat, portion.origin.card) == (starts, flat, origin.card)
 
 
 def amounts(portions: list[_Portion], period: Period) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from metering.catalog.resolved import Catalog
 from metering.rating.terms import Period
 from metering.rating.usage import HourUse
-from metering.rerate import read_usage
+from metering.rerate import cuts, read_usage
 
 
 class Counters(NamedTuple):
@@ -119,7 +119,7 @@ class Books:
 
     def usage(self, catalog: Catalog, period: Period, customer: str = "") -> Iterator[HourUse]:
         """The usage of a period, kept apart where a catalog needs it; see `metering.rerate`."""
-        return read_usage(self._client, catalog, period, customer)
+        return read_usage(self._client, cuts(period, catalog), period, customer)
 
     def customers_metered(self, period: str) -> int:
         """How many customers have usage in a period."""

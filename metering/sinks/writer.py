@@ -28,7 +28,7 @@ log = structlog.get_logger()
 _WIDE = Context(prec=80)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 # Digits behind the point that a column holds, where it is not 6.
-_DECIMALS = {"rounding": 18, "slice_unit_prices": 12, "slice_amounts": 18}
+_DECIMALS = {"rounding": 36, "effect_amounts": 36, "slice_unit_prices": 12, "slice_amounts": 18}
 
 
 class Origin(NamedTuple):
@@ -171,13 +171,18 @@ class Writer:
             self._down_since = None
 
 
+def decimals_of(column: str) -> int:
+    """Digits behind the point that a column of Decimals holds."""
+    return _DECIMALS.get(column, 6)
+
+
 def _check_exact(table: str, row: Row) -> None:
     """ClickHouse cuts digits that a column has no room for; here that is an error."""
     for column, value in zip(COLUMNS[table], row, strict=True):
         for part in value if isinstance(value, list) else (value,):
             if isinstance(part, float):
                 raise ValueError(f"{table}.{column}: {part!r} is a float")
-            if isinstance(part, Decimal) and not _fits(part, _DECIMALS.get(column, 6)):
+            if isinstance(part, Decimal) and not _fits(part, decimals_of(column)):
                 raise ValueError(f"{table}.{column}: {part} has more decimals than the column")
 
 

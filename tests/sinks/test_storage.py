@@ -24,7 +24,7 @@ from metering.sinks.client import Remedy, connect, remedy_for
 from metering.sinks.migrate import bundled, migrate, statements
 from metering.sinks.queries import Books
 from metering.sinks.rows import COLUMNS, TableRow, of_record
-from metering.sinks.writer import Origin, Writer
+from metering.sinks.writer import Origin, Writer, decimals_of
 from metering.state.postings import close_digest
 
 HOUR = 1_698_796_800
@@ -204,3 +204,16 @@ def test_an_address_that_does_not_answer_is_named_without_its_password() -> None
         connect("http://me:secret@127.0.0.1:9", "books")
     assert "127.0.0.1:9" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_every_decimal_column_has_the_digits_that_the_writer_checks(
+    client: Any, deployment: Settings
+) -> None:
+    """A row is refused when it has more digits than its column; the writer must know how many."""
+    found = client.query(
+        "SELECT table, name, toUInt32(extract(type, 'Decimal\\\\(\\\\d+, (\\\\d+)\\\\)')) FROM system.columns"
+        " WHERE database = {database:String} AND type LIKE '%Decimal%' AND table IN {tables:Array(String)}",
+        parameters={"database": deployment.database, "tables": list(COLUMNS)},
+    ).result_rows
+    assert len(found) > 10
+    assert [(t, c, n) for t, c, n in found if decimals_of(c) != n] == []
