@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from metering.catalog.reader import read_latest
+from metering.catalog.resolved import Catalog
 from metering.console import console
 from metering.demo.pipeline import Pipeline
 from metering.demo.screen import show_bill
@@ -73,19 +74,26 @@ def send(
     values = [line for line in text.splitlines() if line.strip()]
     if not values:
         raise UserError(f"{file} holds no events", hint="write one JSON object a line")
-    records = []
+    records: list[tuple[str, bytes]] = []
     for item in decode_values(values):
         if isinstance(item.event, Refusal):
             place = f"{file}:{item.value + 1}"
             console.print(f"[yellow]{place}[/] will be refused: {item.event.reason}: {item.event.detail}")
         if item.place <= 0:
-            records.append((item.event.customer.encode() or b"-", values[item.value]))
+            records.append((item.event.customer, values[item.value]))
 
     async def work() -> int:
-        async with UsageProducer(settings().brokers(), Names(settings()).events) as producer:
-            return await producer.send(records)
+        names = Names(settings())
+        catalog = await read_latest(settings().brokers(), names.catalog)
+        async with UsageProducer(settings().brokers(), names.events) as producer:
+            return await producer.send((_key(customer, catalog), value) for customer, value in records)
 
     console.print(f"[green]✓[/] {asyncio.run(work())} records sent")
+
+
+def _key(customer: str, catalog: Catalog | None) -> bytes:
+    """The key of an event: its customer, or the pool that the customer is rated with."""
+    return (catalog.account_of(customer) if catalog is not None else customer).encode() or b"-"
 
 
 def _read(file: Path) -> bytes:

@@ -26,7 +26,7 @@ async def publish(brokers: str, topic: str, catalog: Catalog) -> Published:
     if latest is not None and latest.version == catalog.version:
         return Published(latest.revision, latest.version, is_new=False)
     if latest is not None:
-        _refuse_new_scale(latest, catalog)
+        refuse_new_meaning(latest, catalog)
     producer = AIOKafkaProducer(
         bootstrap_servers=brokers,
         acks="all",
@@ -41,16 +41,24 @@ async def publish(brokers: str, topic: str, catalog: Catalog) -> Published:
     return Published(sent.offset + 1, catalog.version, is_new=True)
 
 
-def _refuse_new_scale(old: Catalog, new: Catalog) -> None:
-    """What a meter has counted must stay what it is: its meaning cannot change under it."""
+def refuse_new_meaning(old: Catalog, new: Catalog) -> None:
+    """What was counted must stay what it is: UserError when a meter or a pool changes under it."""
     for meter in new.content.meters:
         known = old.meter(meter.id)
-        if known is None:
+        mine = new.meter(meter.id)
+        if known is None or mine is None:
             continue
-        was = (known.aggregation, ".".join(known.value_path), known.event_type)
-        now = (meter.aggregation, meter.value or "", meter.event_type)
-        if was != now:
+        for name in ("event_type", "aggregation", "value_path", "price_path", "filters"):
+            was, now = getattr(known, name), getattr(mine, name)
+            if was != now:
+                raise UserError(
+                    f"meter `{meter.id}` counted by {name} {was} and would by {now} from now on",
+                    hint="give the new meaning a new meter id",
+                )
+    for customer in new.content.customers:
+        was, now = old.customer(customer.id), new.customer(customer.id)
+        if was is not None and now is not None and was.account != now.account:
             raise UserError(
-                f"meter `{meter.id}` counted {was} and would count {now} from now on",
-                hint="give the new meaning a new meter id",
+                f"customer `{customer.id}` was rated with `{was.account}` and would be with `{now.account}`",
+                hint="its events and totals lie in the partition of the first; add a new customer id instead",
             )

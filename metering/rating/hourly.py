@@ -4,13 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from metering.rating.cards import Price, Segment
+from metering.rating.cards import ONE, Price, Segment
 from metering.rating.charge import START, Groups, Position, position
 from metering.rating.matrix import NO_CELL, cell_of
 from metering.rating.rows import ChargeRow, Label, Unpriced, row_between
 from metering.rating.terms import Period
 from metering.rating.usage import HourUse, Usage, merge, weighted
 from metering.rating.windows import Stretch, Windows, window_of
+
+LARGEST = 10**25  # micro-units of a quantity or an amount: ten to the nineteenth
 
 
 class Carry(NamedTuple):
@@ -103,11 +105,25 @@ def _hour(
         digest += use.digest
     if not wanted or len(missing) == len(bunch):
         return None, missing
+    after = walk.position(price)
+    if not _in_range(after):
+        return None, missing + [_out_of_range(use) for use in bunch]
     segment, meter = stretch.segment, _meter_name(price, bunch)
     label = Label(
         bunch[0].customer, segment.price_id, bunch[0].hour, "usage", meter, price.model, segment.origin
     )
-    return row_between(label, before, walk.position(price), events, digest % (1 << 64)), missing
+    return row_between(label, before, after, events, digest % (1 << 64)), missing
+
+
+def _in_range(found: Position) -> bool:
+    """Whether the books can hold it: their columns have 38 digits, 18 of them decimals of a part."""
+    parts = max((abs(part.amount) for part in found.parts), default=0)
+    return max(abs(found.quantity), abs(found.amount), parts // ONE**2) < LARGEST
+
+
+def _out_of_range(use: HourUse) -> Unpriced:
+    detail = f"The period's usage or charge passes {LARGEST // ONE:,}; correct the usage or the price."
+    return Unpriced(use.customer, use.meter, use.hour, use.usage.quantity, "out_of_range", detail)
 
 
 def _group_of(price: Price, use: HourUse) -> str:
@@ -120,7 +136,7 @@ def _weight(meters: tuple[tuple[str, int], ...], meter: str) -> int:
     for name, weight in meters:
         if name == meter:
             return weight
-    return 1_000_000
+    return ONE
 
 
 def _meter_name(price: Price, bunch: list[HourUse]) -> str:

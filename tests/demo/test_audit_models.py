@@ -65,7 +65,7 @@ def test_the_audit_agrees_on_every_model(deployment: Settings) -> None:
         for row in offline.rows[PERIOD]:
             expected[row.customer, row.price] += row.amount
         wanted = {place: format_micro(amount) for place, amount in expected.items()}
-        wait_for(lambda books: charged(deployment) == wanted, deployment)
+        wait_for(lambda _: charged(deployment) == wanted, deployment)
     with connect(deployment.clickhouse(), deployment.database) as client:
         audit = run_audit(client)
         models = client.query("SELECT groupUniqArray(model) FROM audit_covered_charges").result_rows[0][0]
