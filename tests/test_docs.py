@@ -1,8 +1,16 @@
 """What the documents say is what the code does."""
 
 import re
+from decimal import Decimal
 from pathlib import Path
+from typing import Any, get_args
 
+import pytest
+import yaml
+
+from metering.catalog.price_files import Model
+from metering.rating import charge, load_card
+from metering.rating.usage import Aggregation
 from metering.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -29,3 +37,27 @@ def test_the_readmes_bill_is_the_one_the_demo_is_tested_for() -> None:
     bill = re.search(r'BILL = "([\d.]+)"', demo)
     assert bill is not None
     assert bill[1] in (ROOT / "README.md").read_text()
+
+
+RATING = (ROOT / "docs" / "rating.md").read_text()
+PRICES = yaml.safe_load(re.search(r"```yaml\n(.*?)```", RATING, re.S)[1])  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=f"{n}-{c['price']['model']}") for n, c in enumerate(PRICES)]
+)
+def test_a_price_on_the_page_costs_what_the_page_says(case: dict[str, Any]) -> None:
+    used = case["used"]
+    if "matrix" in case["price"]:
+        used = {tuple(cell.split(",")): quantity for cell, quantity in used.items()}
+    assert charge(load_card(case["price"]), used) == Decimal(case["charge"])
+
+
+def test_every_model_of_the_catalog_is_on_the_page() -> None:
+    assert not [
+        model for model in get_args(Model) if f"model: {model}" not in RATING and f"`{model}`" not in RATING
+    ]
+
+
+def test_every_aggregation_is_on_the_page() -> None:
+    assert not [name for name in get_args(Aggregation) if f"`{name}`" not in RATING]
