@@ -38,6 +38,7 @@ class _Moment(NamedTuple):
     """What applies at an instant."""
 
     phase: PhaseFile
+    is_switch: bool  # of plans, just now
     card: RateCardFile
     version: VersionFile
     conditions: tuple[ConditionsFile, ...]  # plan, contract, customer: the later one wins
@@ -93,12 +94,14 @@ class Agreements:
         versions = [version for version in card.versions if version.starts <= instant]
         if not versions:
             return None
-        return _Moment(begun[-1], card, versions[-1], (plan, contract, customer))
+        is_switch = any(phase.starts == instant for phase in customer.phases[1:])
+        return _Moment(begun[-1], is_switch, card, versions[-1], (plan, contract, customer))
 
     def _span(self, moment: _Moment, starts: datetime, ends: datetime | None, currency: str) -> Span:
         prices = self._prices(moment, starts)
         rates = self._rates(prices, starts, currency)
         conditions = _effective(moment.conditions)
+        _check_minimums(conditions.minimums, {price.id for price in prices})
         version = _hash(
             [_plain(prices), rates, sorted(moment.version.not_charged), _plain_conditions(conditions)]
         )
@@ -175,6 +178,13 @@ def _effective(conditions: tuple[ConditionsFile, ...]) -> _Effective:
     )
 
 
+def _check_minimums(minimums: tuple[Minimum, ...], prices: set[str]) -> None:
+    for minimum in minimums:
+        unknown = [name for name in minimum.of if name not in prices]
+        if unknown:
+            raise NoPrice(f"minimum `{minimum.id}` is of price `{unknown[0]}`, which is not in this version")
+
+
 def _minimum(file: MinimumFile) -> Minimum:
     return Minimum(file.id, parse_decimal(file.amount, MICRO), file.of, file.prorate)
 
@@ -208,7 +218,7 @@ def shares_in_order(prices: list[PriceFile]) -> dict[str, PercentOf]:
 
 
 def _change(moment: _Moment, instant: datetime) -> Change:
-    if moment.phase.starts == instant:
+    if moment.is_switch:
         return moment.phase.change
     return moment.version.change if moment.version.starts == instant else "continue"
 

@@ -61,11 +61,21 @@ def load_card(price: Mapping[str, Any] | str) -> Card:
     from metering.catalog.prices import usage_price
 
     raw = yaml.safe_load(price) if isinstance(price, str) else dict(price)
-    raw = {"id": "price", **({} if "meters" in raw else {"meter": "meter"}), **raw}
+    raw = {"id": "price", **_meters(raw), **raw}
     if raw.get("model") in WITHOUT_METER:
         raise ValueError(f"a {raw['model']} price is part of a period; use `metering rate` with a catalog")
     checked = PriceFile.model_validate(raw)
     return Card(usage_price(checked), checked.id)
+
+
+def _meters(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The meters of a price that names none: those of its limits, or one."""
+    if "meter" in raw or "meters" in raw:
+        return {}
+    if raw.get("model") == "capacity":
+        limits = (tier.get("limits") or {} for tier in raw.get("tiers", ()))
+        return {"meters": [{"meter": meter} for meter in dict.fromkeys(m for found in limits for m in found)]}
+    return {"meter": "meter"}
 
 
 def charge(card: Card, used: Used) -> Decimal:

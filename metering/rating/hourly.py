@@ -5,21 +5,24 @@ from itertools import groupby
 from typing import NamedTuple
 
 from metering.rating.cards import ONE, Price, Segment
-from metering.rating.charge import START, Groups, Position, position
+from metering.rating.charge import START, Position, position
 from metering.rating.matrix import NO_CELL, cell_of
 from metering.rating.rows import ChargeRow, Label, Unpriced, row_between
 from metering.rating.terms import Period
-from metering.rating.usage import HourUse, Usage, merge, weighted
+from metering.rating.usage import Dimensions, HourUse, Usage, merge, weighted
 from metering.rating.windows import Stretch, Windows, window_of
 
 LARGEST = 10**25  # micro-units of a quantity or an amount: ten to the nineteenth
+
+
+Used = Mapping[tuple[str, Dimensions], Usage]  # by meter and dimensions
 
 
 class Carry(NamedTuple):
     """The usage of a window that goes on in the next period (scope: contract)."""
 
     window: int
-    groups: Groups
+    used: Used
 
 
 class HourlyRows(NamedTuple):
@@ -31,28 +34,51 @@ class HourlyRows(NamedTuple):
 
 
 class _Walk:
-    """One pass through the hours of a price."""
+    """One pass through the hours of a price.
+
+    Usage is kept by meter and dimensions: a new version may read other meters or have other cells, so
+    what was used before is grouped anew under it.
+    """
 
     def __init__(self, carry: Carry | None) -> None:
-        self.groups: dict[str, Usage] = dict(carry.groups) if carry else {}
+        self.used: dict[tuple[str, Dimensions], Usage] = dict(carry.used) if carry else {}
         self.window = carry.window if carry else -1
         self._price: Price | None = None
-        self._position = START
+        self._groups: dict[str, Usage] = {}
+        self._position: Position | None = None
 
-    def enter(self, window: int) -> None:
+    def enter(self, window: int, price: Price) -> None:
+        """Go to a stretch: its window may begin anew, its price may group differently."""
         if window != self.window:
-            self.groups, self.window, self._price = {}, window, None
+            self.used, self.window, self._price = {}, window, None
+        if price is self._price:
+            return
+        self._price, self._groups, self._position = price, {}, None
+        for (meter, dimensions), usage in self.used.items():
+            group = group_of(price, meter, dimensions)
+            if group is not None and any(name == meter for name, _ in price.meters):
+                self._join(group, weighted(usage, _weight(price.meters, meter), alone=_is_alone(price)))
 
-    def position(self, price: Price) -> Position:
-        """F of all that was merged so far, under a price."""
-        if price is not self._price:
-            self._price, self._position = price, position(price, self.groups)
+    def position(self) -> Position:
+        """F of all that was used so far, under the price of the stretch."""
+        if self._position is None:
+            assert self._price is not None, "enter a stretch first"
+            self._position = position(self._price, self._groups)
         return self._position
 
-    def add(self, label: str, usage: Usage) -> None:
-        held = self.groups.get(label)
-        self.groups[label] = usage if held is None else merge(held, usage)
-        self._price = None
+    def add(self, group: str, use: HourUse) -> None:
+        """Count usage into its group."""
+        assert self._price is not None, "enter a stretch first"
+        place = (use.meter, use.dimensions)
+        held = self.used.get(place)
+        self.used[place] = use.usage if held is None else merge(held, use.usage)
+        weight = _weight(self._price.meters, use.meter)
+        self._join(group, weighted(use.usage, weight, alone=_is_alone(self._price)))
+
+    def _join(self, group: str, usage: Usage) -> None:
+        held = self._groups.get(group)
+        self._groups[group] = usage if held is None else merge(held, usage)
+        self._position = None
 
 
 def hourly_rows(
@@ -79,13 +105,13 @@ def hourly_rows(
         if stretch is None:
             unpriced += [_uncovered(use) for use in bunch]
             continue
-        walk.enter(window_of(stretch, hour))
+        walk.enter(window_of(stretch, hour), stretch.price)
         row, missing = _hour(walk, stretch, list(bunch), hour >= since)
         unpriced += missing
         if row is not None:
             rows.append(row)
     scope = segments[-1].price.scope if segments else "period"
-    carried = Carry(walk.window, dict(walk.groups)) if scope == "contract" and walk.groups else None
+    carried = Carry(walk.window, dict(walk.used)) if scope == "contract" and walk.used else None
     return HourlyRows(rows, unpriced, carried)
 
 
@@ -93,19 +119,19 @@ def _hour(
     walk: _Walk, stretch: Stretch, bunch: list[HourUse], wanted: bool
 ) -> tuple[ChargeRow | None, list[Unpriced]]:
     price, missing = stretch.price, []
-    before = walk.position(price) if wanted else START
+    before = walk.position() if wanted else START
     events = digest = 0
     for use in bunch:
-        group = _group_of(price, use)
-        if group == NO_CELL:
+        group = group_of(price, use.meter, use.dimensions)
+        if group is None:
             missing.append(_no_cell(use, stretch.segment.price_id))
             continue
-        walk.add(group, weighted(use.usage, _weight(price.meters, use.meter)))
+        walk.add(group, use)
         events += use.usage.events
         digest += use.digest
     if not wanted or len(missing) == len(bunch):
         return None, missing
-    after = walk.position(price)
+    after = walk.position()
     if not _in_range(after):
         return None, missing + [_out_of_range(use) for use in bunch]
     segment, meter = stretch.segment, _meter_name(price, bunch)
@@ -126,10 +152,16 @@ def _out_of_range(use: HourUse) -> Unpriced:
     return Unpriced(use.customer, use.meter, use.hour, use.usage.quantity, "out_of_range", detail)
 
 
-def _group_of(price: Price, use: HourUse) -> str:
+def group_of(price: Price, meter: str, dimensions: Dimensions) -> str | None:
+    """What accumulates together: a cell, a capacity's meter, or all; None for what is not priced."""
     if price.cells:
-        return cell_of(price, use.dimensions)
-    return use.meter if price.model == "capacity" else ""
+        label = cell_of(price, dimensions)
+        return None if label == NO_CELL else label
+    return meter if price.model == "capacity" else ""
+
+
+def _is_alone(price: Price) -> bool:
+    return len(price.meters) < 2 or price.model == "capacity"
 
 
 def _weight(meters: tuple[tuple[str, int], ...], meter: str) -> int:

@@ -26,7 +26,7 @@ def spend_lines(terms: Terms, rows: list[ChargeRow], period: Period, *, closing:
     """The lines that follow from a customer's charges of a period."""
     made: list[ChargeRow] = []
     spans = terms.agreement.within(period.starts, period.ends)
-    for name in dict.fromkeys(name for span in spans for name in span.shares):
+    for name in _in_order(spans):
         base = _by_hour(r for r in [*rows, *made] if _is_shared(terms, name, r))
         made += _line(terms, name, "share", base, partial(_share, name=name))
     gross = _by_hour([*rows, *made])
@@ -71,6 +71,21 @@ def _line(
 # -- shares of other charges ---------------------------------------------------------------------
 
 
+def _in_order(spans: list[Span]) -> list[str]:
+    """Shares of all spans, each behind those that it reads in any of them."""
+    reads: dict[str, set[str]] = {name: set() for span in spans for name in span.shares}
+    for span in spans:
+        for name, share in span.shares.items():
+            reads[name] |= set(share.of) & reads.keys()
+    found: list[str] = []
+    while reads:
+        ready = [name for name in reads if reads[name] <= set(found)] or [next(iter(reads))]
+        found += ready
+        for name in ready:
+            del reads[name]
+    return found
+
+
 def _is_shared(terms: Terms, name: str, row: ChargeRow) -> bool:
     span = terms.agreement.at(row.hour)
     share = span.shares.get(name) if span is not None else None
@@ -104,17 +119,22 @@ def _discount(span: Span, name: str) -> Discount | None:
 
 
 def _percent(span: Span, name: str) -> Function | None:
-    discount = _discount(span, name)
-    if discount is None:
-        return None
-    rate = -discount.percent * (RATE_ONE // PERCENT_ONE)
-    return lambda spent: _part_off(max(spent, 0), rate)
+    """A percentage off, by id behind the ones before it: all together never more than there is."""
+    before = 0
+    for discount in sorted((d for d in span.discounts if d.percent), key=lambda d: d.id):
+        after = min(PERCENT_ONE, before + discount.percent)
+        if discount.id == name:
+            return partial(_part_off, before=before, after=after)
+        before = after
+    return None
 
 
-def _part_off(spent: int, rate: int) -> Position:
-    found = [part(1, spent, spent, rate, 0)]
-    exact = found[0].amount * PART_IN_EXACT
-    return Position(found, (), exact, round_exact(exact), spent)
+def _part_off(spent: int, before: int, after: int) -> Position:
+    """What lies between two percentages of the sum: rounded at both, so that all of them add up."""
+    spent = max(spent, 0)
+    found = [part(1, spent, spent, -(after - before) * (RATE_ONE // PERCENT_ONE), 0)]
+    low, high = (round_exact(spent * percent * EXACT_IN_MICRO // PERCENT_ONE) for percent in (before, after))
+    return Position(found, (), found[0].amount * PART_IN_EXACT, low - high, spent)
 
 
 def _fixed(span: Span, name: str) -> Function | None:
@@ -151,13 +171,34 @@ def true_ups(terms: Terms, rows: list[ChargeRow], period: Period) -> list[Charge
         ends = last if span.ends is None else min(last, span.ends)
         for minimum in span.minimums:
             wanted[minimum.id].append((minimum, span, ends - max(first, span.starts)))
-    for name in sorted(wanted, key=lambda n: (not wanted[n][0][0].of, n)):
+    for name in sorted(wanted, key=lambda n: _width(wanted[n][0][0])):
         found = wanted[name]
-        counted = sum(r.amount for r in [*rows, *made] if not found[-1][0].of or r.price in found[-1][0].of)
+        counted = sum(r.amount for r in [*rows, *made] if _counts(terms, name, r))
         due = _due([(m, seconds) for m, _, seconds in found], period)
         if due > counted:
             made.append(_true_up(terms, name, due, counted, found[-1][1], period))
     return made
+
+
+def _width(minimum: Minimum) -> tuple[bool, int, str]:
+    """Narrow minima first: of one price, of several, of all."""
+    return (not minimum.of, len(minimum.of), minimum.id)
+
+
+def _counts(terms: Terms, name: str, row: ChargeRow) -> bool:
+    """Whether a row counts towards a minimum: only what falls into its time, and no wider true-up."""
+    span = terms.agreement.at(row.hour)
+    minimum = next((m for m in span.minimums if m.id == name), None) if span is not None else None
+    if span is None or minimum is None:
+        return False
+    if row.kind == "true_up":
+        narrower = next((m for m in span.minimums if m.id == row.price), None)
+        return (
+            narrower is not None
+            and bool(narrower.of)
+            and (not minimum.of or set(narrower.of) <= set(minimum.of))
+        )
+    return not minimum.of or row.price in minimum.of
 
 
 def _due(found: list[tuple[Minimum, int]], period: Period) -> int:

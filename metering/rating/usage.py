@@ -82,9 +82,12 @@ def quantity_of(usage: Usage) -> int:
     return magnitude if usage.quantity >= 0 else -magnitude
 
 
-def weighted(usage: Usage, weight: int) -> Usage:
-    """Usage that counts `weight` (micro-units) times; exact, or ValueError."""
-    if weight == ONE:
+def weighted(usage: Usage, weight: int, *, alone: bool = True) -> Usage:
+    """Usage that counts `weight` (micro-units) times; exact, or ValueError.
+
+    Not `alone`, it is part of a group of meters and becomes a sum.
+    """
+    if weight == ONE and alone:
         return usage
     quantity, rest = divmod(usage.quantity * weight, ONE)
     if rest or usage.kind not in ADDITIVE:

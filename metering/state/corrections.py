@@ -45,6 +45,7 @@ class Corrections:
             rated = rate_period(members, uses, calendar.period(period), carried=carried, closing=True)
             following = self._next_open(period)
             found.outputs.extend(self._settling.adjustments(members, period, following, rated.rows, stamp))
+            found.outputs.extend(self._settling.late_errors(rated.unpriced, period, following, stamp))
             found.periods.add(following)
             if rated.carries:
                 waiting += self._carry_on(account, period, rated, found)

@@ -12,7 +12,7 @@ from metering.state.fold import Segment
 
 HORIZON_DAYS = 35
 FINGERPRINT_BYTES = 16
-_DAY_MS = 86_400_000
+DAY_MS = 86_400_000
 
 
 def fingerprint(customer: str, source: str, event_id: str) -> bytes:
@@ -42,11 +42,11 @@ class SeenIds:
     def add(self, identity: bytes, appended: int) -> None:
         """Remember an id accepted from a record appended at `appended` (epoch ms)."""
         self._seen.add(identity)
-        self._fresh[appended // _DAY_MS].append(identity)
+        self._fresh[appended // DAY_MS].append(identity)
 
     def advance(self, appended: int) -> None:
         """Let append time pass: ids older than the horizon are forgotten."""
-        day = appended // _DAY_MS
+        day = appended // DAY_MS
         if day <= self._newest_day:
             return
         self._newest_day = day

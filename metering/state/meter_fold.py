@@ -16,7 +16,7 @@ from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
 from metering.rating.usage import Dimensions
 from metering.records import DeadLetter, Watermark, encode, key, version
 from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
-from metering.state.dedupe import HORIZON_DAYS, SeenIds, fingerprint
+from metering.state.dedupe import DAY_MS, HORIZON_DAYS, SeenIds, fingerprint
 from metering.state.fold import Changes, Chunk, Entry, Output, Saved
 from metering.state.measure import Measure, measure
 from metering.state.partitioning import partition_of
@@ -135,7 +135,7 @@ class MeterFold:
             self.counters.duplicates += 1
             return None
         hour = hour_of(event.at)
-        refusal = self._uncountable(event, hour, measures)
+        refusal = self._too_late(event, hour, chunk) or self._uncountable(event, hour, measures)
         if refusal is not None:
             return refusal
         self._seen.add(identity, chunk.appended)
@@ -157,13 +157,24 @@ class MeterFold:
             )
         return None
 
+    def _too_late(self, event: UsageEvent, hour: int, chunk: Chunk) -> Refusal | None:
+        """Usage of a closed period counts while its id would still be known, had it come before.
+
+        Its first copy cannot have been appended earlier than its own time, less the allowed skew.
+        """
+        period = period_of(hour)
+        if not is_closed(period, self.watermark, self.rules.grace_hours):
+            return None
+        age = chunk.appended - event.at + self.rules.max_future_ms
+        if age <= HORIZON_DAYS * DAY_MS and not self._is_beyond_correction(period):
+            return None
+        return _refuse(
+            event,
+            "period_closed",
+            f"Billing period {period} is closed, and the usage is more than {HORIZON_DAYS} days old.",
+        )
+
     def _uncountable(self, event: UsageEvent, hour: int, measures: Sequence[Measure]) -> Refusal | None:
-        if self._is_beyond_correction(period_of(hour)):
-            return _refuse(
-                event,
-                "period_closed",
-                f"Billing period {period_of(hour)} closed more than {HORIZON_DAYS} days ago.",
-            )
         for found in measures:
             total = self._totals.get((event.customer, found.meter.id, found.dimensions, hour))
             if total is None:

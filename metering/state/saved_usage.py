@@ -20,9 +20,17 @@ def usage_of_value(plain: list[Any]) -> Usage:
 
 def carry_value(carry: Carry) -> tuple[object, ...]:
     """A window that goes on, as plain values."""
-    return (carry.window, {label: usage_value(usage) for label, usage in carry.groups.items()})
+    used = [
+        (meter, [part for pair in dimensions for part in pair], usage_value(usage))
+        for (meter, dimensions), usage in carry.used.items()
+    ]
+    return (carry.window, used)
 
 
 def carry_of(plain: list[Any]) -> Carry:
     """The window of plain values."""
-    return Carry(plain[0], {label: usage_of_value(usage) for label, usage in plain[1].items()})
+    used = {}
+    for meter, names, usage in plain[1]:
+        dimensions = tuple(zip(names[::2], names[1::2], strict=True))
+        used[meter, dimensions] = usage_of_value(usage)
+    return Carry(plain[0], used)

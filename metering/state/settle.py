@@ -47,18 +47,32 @@ class Settling:
     def errors(self, slot: Slot, found: list[Unpriced], since: int, stamp: str) -> list[Output]:
         """Post errors that are new; withdraw those from `since` on that are gone."""
         topic, outputs = self.topic, []
-        gone = {place for place in self.state.errors(slot) if place[1] >= since}
+        known = self.state.errors(slot)
+        gone = {place for place in known if place[1] >= since and ADJUSTS not in place[0]}
         for missing in _by_place(found):
-            place = (missing.meter, missing.hour)
-            gone.discard(place)
-            content = f"{missing.reason} {missing.quantity} {missing.detail}"
-            if self.state.errors(slot).get(place) != content:
-                self.state.set_error(slot, place, content)
-                outputs.append(post_error(topic, slot, missing, stamp))
+            gone.discard((missing.meter, missing.hour))
+            outputs += self._error(slot, missing, stamp)
         for meter, hour in sorted(gone):
             self.state.drop_error(slot, (meter, hour))
             outputs.append(post_error(topic, slot, Unpriced(slot.customer, meter, hour, 0, "", ""), stamp))
         return outputs
+
+    def _error(self, slot: Slot, missing: Unpriced, stamp: str) -> list[Output]:
+        place = (missing.meter, missing.hour)
+        content = f"{missing.reason} {missing.quantity} {missing.detail}"
+        if self.state.errors(slot).get(place) == content:
+            return []
+        self.state.set_error(slot, place, content)
+        return [post_error(self.topic, slot, missing, stamp)]
+
+    def late_errors(self, found: list[Unpriced], period: str, following: str, stamp: str) -> list[Output]:
+        """Post what has no price in a closed period into the open one: it blocks the next bill."""
+        named = [missing._replace(meter=missing.meter + ADJUSTS + period) for missing in found]
+        return [
+            output
+            for missing in _by_place(named)
+            for output in self._error(Slot(missing.customer, following), missing, stamp)
+        ]
 
     def adjustments(
         self, customers: Iterable[str], period: str, following: str, rows: list[ChargeRow], stamp: str
@@ -87,10 +101,10 @@ class Settling:
 
 
 def _by_place(found: Iterable[Unpriced]) -> list[Unpriced]:
-    """One error for each meter and hour; several dimensions add up."""
-    places: dict[tuple[str, int], Unpriced] = {}
+    """One error for each customer, meter and hour; several dimensions add up."""
+    places: dict[tuple[str, str, int], Unpriced] = {}
     for missing in found:
-        place = (missing.meter, missing.hour)
+        place = (missing.customer, missing.meter, missing.hour)
         held = places.get(place)
         places[place] = missing if held is None else held._replace(quantity=held.quantity + missing.quantity)
     return [places[place] for place in sorted(places)]

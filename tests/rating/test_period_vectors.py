@@ -17,12 +17,13 @@ from metering.rating.money import MICRO, format_micro, parse_decimal
 from metering.rating.period import Rated, rate_period
 from metering.rating.rows import PART_IN_EXACT, ChargeRow
 from metering.rating.usage import HourUse, Usage
-from metering.state.calendar import period
+from metering.state.calendar import period, period_of
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "periods"
 FILES = {file.stem: yaml.safe_load(file.read_text()) for file in sorted(VECTORS.glob("*.yaml"))}
-CASES = [pytest.param(c, id=f"{name}: {c['title']}") for name, cases in FILES.items() for c in cases]
-WITH_ROWS = [case for case in CASES if "rows" in case.values[0]]
+NAMED = {f"{name}: {case['title']}": case for name, cases in FILES.items() for case in cases}
+CASES = [pytest.param(case, id=name) for name, case in NAMED.items()]
+WITH_ROWS = [param for param in CASES if "rows" in param.values[0]]
 
 Case = dict[str, Any]
 
@@ -75,6 +76,7 @@ def rated(case: Case) -> Iterator[tuple[str, Rated]]:
     text = given if isinstance(given, str) else json.dumps(given, default=str)
     catalog = load_texts({"catalog.yaml": text})
     used = uses(case, {meter.id: meter.aggregation for meter in catalog.content.meters})
+    assert all(catalog.customer(u.customer) and period_of(u.hour) in periods(case) for u in used)
     for members in catalog.accounts().values():
         carried: dict[str, Carry] = {}
         for name in periods(case):

@@ -120,7 +120,7 @@ def test_units_beyond_the_last_bound_are_charged(model: str) -> None:
     """Units beyond the last bounded tier cost nothing."""
     card = GRADUATED | {"model": model} | ({"package_size": 1} if "package" in model else {})
     assert bill(card, 1_000_000) == [{"volume": "500000"}.get(model, "500005")]
-    with pytest.raises(ValueError, match="last tier"):
+    with pytest.raises(ValueError, match="the last tier ends at 10"):
         load_card(card | {"tiers": [{"up_to": 10, "unit_price": "1"}]})
     with pytest.raises(ValueError, match="last tier"):
         Price("graduated", (Tier(10, 1),))
@@ -170,7 +170,7 @@ def test_a_fraction_of_a_unit_over_the_allowance_is_charged() -> None:
 def test_the_fee_of_a_tier_counts_once_a_period() -> None:
     """The fee of a tier is charged in every slice of time."""
     tiers = [{"up_to": 10, "unit_price": "1"}, {"unit_price": "1", "flat_fee": "5"}]
-    assert bill({"model": "graduated", "tiers": tiers}, 11, 1, 1) == ["16", "1", "1"]
+    assert bill({"model": "graduated", "tiers": tiers}, 11, 11, 11) == ["16", "11", "11"]
 
 
 def test_a_connection_fee_counts_once_an_event() -> None:
@@ -205,15 +205,12 @@ def test_six_decimals_are_not_six_digits() -> None:
 
 def test_sums_are_exact() -> None:
     """Charges are added up as floats: 99.49999 where 99.5 is exact."""
-    tenths = rows({"model": "unit", "unit_price": "0.1"}, *[total(1)] * 995)
-    assert [row.amount for row in tenths] == [100_000] * 995
-    assert bill({"model": "unit", "unit_price": "1"}, 2**53 + 1, "0.000001") == [
-        "9007199254740993",
-        "0.000001",
-    ]
+    whole = {"model": "unit", "unit_price": "1"}
+    assert [(row.amount, row.after) for row in rows(whole, *[total("0.1")] * 700)][-1] == (100_000, 70 * ONE)
+    assert bill(whole, 2**53 + 1, "0.000001") == ["9007199254740993", "0.000001"]
 
 
-PERCENT_OFF = CATALOG.replace("rate_card: card}", "rate_card: card, discounts: [{id: off, percent: 10}]}")
+PERCENT_OFF = CATALOG.replace("rate_card: card}", "rate_card: card, discounts: [{id: less, percent: 10}]}")
 
 
 def test_a_percentage_off_does_not_drift() -> None:
@@ -221,7 +218,7 @@ def test_a_percentage_off_does_not_drift() -> None:
     uses = [use(hour, total("0.00004"), kind="x") for hour in range(25)]  # 0.000004 an hour
     found = [row.amount for row in rated(PERCENT_OFF, uses).rows if row.kind == "discount"]
     assert sum(found) == -10  # 10 % of 0.000100; ten percent of an hour is nothing
-    on_price = {"model": "unit", "unit_price": "0.1", "discounts": [{"id": "off", "percent": 10}]}
+    on_price = {"model": "unit", "unit_price": "0.1", "discounts": [{"id": "less", "percent": 10}]}
     assert sum(row.amount for row in rows(on_price, *[total("0.00004")] * 25)) == 90
 
 
@@ -248,11 +245,10 @@ def test_usage_under_a_price_that_is_gone_is_charged() -> None:
 
 def test_a_gauge_keeps_the_charge_from_before_a_price_change() -> None:
     """What cannot be added up is billed at the current price alone."""
-    prices = [load_card({"model": "unit", "unit_price": price}).price for price in ("1", "2")]
-    segments = [
-        Segment(0, FIRST + 3600, prices[0], "p", ORIGIN),
-        Segment(FIRST + 3600, None, prices[1], "p", ORIGIN),
-    ]
+    cards = ({"model": "unit", "meter": "tokens", "unit_price": price} for price in ("1", "2"))
+    prices = [load_card(card).price for card in cards]
+    switch = FIRST + 3600
+    segments = [Segment(0, switch, prices[0], "p", ORIGIN), Segment(switch, None, prices[1], "p", ORIGIN)]
     uses = [use(hour, Usage("max", micro(peak), 1)) for hour, peak in enumerate((10, 15))]
     assert [plain(row.amount) for row in hourly_rows(segments, uses, NOVEMBER).rows] == ["10", "10"]
 
@@ -355,9 +351,6 @@ def test_an_event_sent_again_at_the_end_of_the_grace_counts_once() -> None:
     assert (fold.counters.accepted, fold.counters.duplicates) == (1, 1)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="late usage is accepted for 35 days behind the close, ids live 35 days"
-)
 def test_an_event_sent_again_for_a_closed_period_counts_once() -> None:
     """Identities are forgotten before late usage is refused, so a second copy becomes an adjustment."""
     fold = meter_fold()
@@ -367,7 +360,6 @@ def test_an_event_sent_again_for_a_closed_period_counts_once() -> None:
     assert fold.counters.accepted == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a correction of a closed period drops what has no price")
 def test_late_usage_without_a_price_is_an_error_and_not_zero() -> None:
     """Usage of a closed period that no price takes costs nothing, and nobody is told."""
     late = hourly(1, 5, 2, dimensions={"kind": "y"})
@@ -395,7 +387,7 @@ def test_a_replay_after_a_crash_counts_nothing_twice(crash: int) -> None:
     """Differences are written to a store that gets each of them at least once."""
     outputs: list[Output] = []
     _feed(outputs.extend, BATCHES[:crash])  # published, then lost with its checkpoint
-    _feed(outputs.extend, [sum(BATCHES[:2], []), sum(BATCHES[2:], [])])  # again, cut differently
+    _feed(outputs.extend, [[*BATCHES[0], *BATCHES[1]], [*BATCHES[2], *BATCHES[3]]])  # again, cut differently
     held: dict[bytes | None, Charge] = {}
     for output in outputs:
         (row,) = records([Changes(1, 0, b"", [], [], 0, [output])], "charges")

@@ -163,16 +163,22 @@ def test_a_tick_lets_time_pass_by_the_brokers_clock() -> None:
 
 
 def test_usage_of_a_closed_period_is_refused_and_kept() -> None:
-    fold, later = meter_fold(), NOW + 7 * 24 * HOUR  # 36 days behind the close of November
-    fold.fold([chunk(0, [event(1), tick(), event(2)], appended=later)], CATALOG)
+    fold = meter_fold()
+    fold.fold([chunk(0, [event(1), tick(), event(2)])], CATALOG)  # two months behind its time
     made = fold.changes()
     assert [r.reason for r in records([made], "rejected")] == ["period_closed"]
 
 
 def test_usage_of_a_period_that_closed_lately_still_counts() -> None:
-    fold = meter_fold()
-    fold.fold([chunk(0, [event(1), tick(), event(2)])], CATALOG)
+    fold, late = meter_fold(), START + 40 * 24 * HOUR
+    fold.fold([chunk(0, [event(1), tick(), event(2, hour=29 * 24)], appended=late)], CATALOG)
     assert (fold.counters.accepted, fold.counters.late) == (2, 1)
+
+
+def test_usage_counts_only_while_its_first_copy_would_still_be_known() -> None:
+    fold, late = meter_fold(), START + 40 * 24 * HOUR
+    fold.fold([chunk(0, [tick(), event(1, hour=5 * 24)], appended=late)], CATALOG)  # 35 days old
+    assert (fold.counters.accepted, fold.counters.rejected) == (0, 1)
 
 
 def test_a_meter_counts_from_its_first_hour() -> None:
