@@ -52,10 +52,11 @@ def diff(
     for change in changes:
         console.print(f"[bold]{change.kind}[/] {change.id}: {change.what}", highlight=False)
         for line in change.lines:
-            console.print(f"  {line}", highlight=False, soft_wrap=True)
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     customers = affected(before, after)
     for customer, instants in customers.items():
-        console.print(f"[yellow]{customer}[/] has other terms in the versions from {', '.join(instants)}")
+        text = f"[yellow]{customer}[/] has other terms in the versions from {', '.join(instants)}"
+        console.print(text, highlight=False, soft_wrap=True)
     if not changes:
         console.print("[green]✓[/] nothing changes")
     else:

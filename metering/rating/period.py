@@ -42,8 +42,8 @@ def rate_period(
     rows are a function of the set of usage, whatever order it came in. Rows of hours before `since`
     may be left out, because nothing earlier has changed.
     """
-    if any(_has_spend_lines(terms, period) for terms in members.values()):
-        since = 0  # they need what every hour came to
+    if any(_needs_all_hours(terms, period, closing) for terms in members.values()):
+        since = 0
     routed, unpriced = _route(members, by_hour(uses))
     found: dict[str, HourlyRows] = {}
     agreement = next(iter(members.values())).agreement
@@ -67,9 +67,11 @@ def rate_period(
     return Rated(rows, unpriced, carries(found), since)
 
 
-def _has_spend_lines(terms: Terms, period: Period) -> bool:
+def _needs_all_hours(terms: Terms, period: Period, closing: bool) -> bool:
+    """Whether lines follow from what every hour came to; a true-up only does at the close."""
     spans = terms.agreement.within(period.starts, period.ends)
-    return any(s.shares or s.discounts or s.minimums or s.cap is not None for s in spans)
+    lines = any(s.shares or s.discounts or s.cap is not None for s in spans)
+    return lines or (closing and any(s.minimums for s in spans))
 
 
 def _active(members: Mapping[str, Terms], period: Period) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -162,10 +163,11 @@ def test_what_if_shows_the_difference_biggest_first(metering: Any, tmp_path: Pat
     (tmp_path / "new.yaml").write_text(
         CATALOG.replace('"0.30"', '"0.50"').replace('unit_price: "5"', 'unit_price: "4"')
     )
-    result = metering(
-        "whatif", "--catalog", str(tmp_path), "--period", PERIOD, "--csv", str(tmp_path / "out.csv")
-    )
+    csv, parquet = tmp_path / "out.csv", tmp_path / "out.parquet"
+    words = ["--catalog", str(tmp_path), "--period", PERIOD, "--csv", str(csv), "--parquet", str(parquet)]
+    result = metering("whatif", *words)
     assert result.exit_code == 0, result.output
+    assert pd.read_parquet(parquet)["difference"].abs().is_monotonic_decreasing
     rows = [line.split(",") for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
     assert rows[0] == ["a", "seats", "5.000000", "4.000000", "-1.000000"]
     assert ["a", "calls", "1.575000", "2.275000", "0.700000"] in rows

@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="try only each n-th change")
     parser.add_argument("--jobs", type=int, default=2, help="copies that run at once")
     arguments = parser.parse_args()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
         copies: Queue[Path] = Queue()
         first = copy_into(Path(folder))
