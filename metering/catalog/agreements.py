@@ -6,6 +6,7 @@ nothing is looked up while usage is rated.
 
 import hashlib
 import json
+from collections import Counter
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from metering.catalog.models import (
 )
 from metering.catalog.prices import discount, flat_price, percent_of, usage_price
 from metering.rating.cards import RATE_ONE, Change, Discount, Minimum, Origin, PercentOf
+from metering.rating.lines import CAP
 from metering.rating.money import MICRO, parse_decimal
 from metering.rating.terms import Agreement, Span
 
@@ -101,7 +103,9 @@ class Agreements:
         prices = self._prices(moment, starts)
         rates = self._rates(prices, starts, currency)
         conditions = _effective(moment.conditions)
+        minimums = (*_price_minimums(prices), *conditions.minimums)
         _check_minimums(conditions.minimums, {price.id for price in prices})
+        _check_names([p.id for p in prices], conditions, minimums)
         version = _hash(
             [_plain(prices), rates, sorted(moment.version.not_charged), _plain_conditions(conditions)]
         )
@@ -123,7 +127,7 @@ class Agreements:
             shares=shares_in_order(prices),
             discounts=conditions.discounts,
             cap=conditions.cap,
-            minimums=(*_price_minimums(prices), *conditions.minimums),
+            minimums=minimums,
             free=frozenset(moment.version.not_charged),
             by_meter=by_meter,
         )
@@ -183,6 +187,15 @@ def _check_minimums(minimums: tuple[Minimum, ...], prices: set[str]) -> None:
         unknown = [name for name in minimum.of if name not in prices]
         if unknown:
             raise NoPrice(f"minimum `{minimum.id}` is of price `{unknown[0]}`, which is not in this version")
+
+
+def _check_names(prices: list[str], conditions: _Effective, minimums: tuple[Minimum, ...]) -> None:
+    """A line of a bill is known by its name: prices, discounts, cap and minima share one list."""
+    names = [*prices, *(d.id for d in conditions.discounts), *(m.id for m in minimums)]
+    names += [CAP] if conditions.cap is not None else []
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise NoPrice(f"`{twice[0]}` names two lines of the bill; give one another id")
 
 
 def _minimum(file: MinimumFile) -> Minimum:

@@ -56,7 +56,6 @@ _OPTIONAL = (
     " max_per_event increment min_units connection_fee amount billed prorate of " + _USAGE_FIELDS
 ).split()
 WITHOUT_METER = frozenset({"flat", "percent_of"})
-WITH_EACH = "a meter of aggregation `each`"
 
 
 class TierFile(Frozen):

@@ -30,15 +30,6 @@ class Adjustment(NamedTuple):
 _ONE_UNIT = 10**12
 
 
-def posted_by_price(rows: Iterable[ChargeRow]) -> dict[tuple[str, str], Posted]:
-    """What rows come to, by customer and price."""
-    found: dict[tuple[str, str], Posted] = {}
-    for row in rows:
-        held = found.get((row.customer, row.price), Posted())
-        found[row.customer, row.price] = Posted(held.amount + row.amount, held.quantity + row.quantity)
-    return found
-
-
 def adjustments(
     rows: Iterable[ChargeRow], posted: dict[tuple[str, str], Posted], period: str, hour: int
 ) -> list[Adjustment]:

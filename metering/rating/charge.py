@@ -17,7 +17,6 @@ EXACT_IN_MICRO: int = 10 ** (EXACT - 6)
 _PART_TO_EXACT: int = 10 ** (EXACT - PART_DECIMALS - 12)
 
 Groups = Mapping[str, Usage]  # usage by cell of a matrix or by meter of a capacity; "" otherwise
-NOTHING: Groups = {}
 
 
 class Position(NamedTuple):
