@@ -183,6 +183,9 @@ def _show(bill: Bill, billed: RunResult, lines: list[Line], times: dict[str, flo
     screen.show_times(times)
     if all(line.adds_up for line in lines):
         console.print("[green]Everything adds up.[/] The parts keep running: `metering local down`")
+        why = f"METERING_DATABASE={DATABASE} .venv/bin/metering explain {bill.customer} --period {PERIOD}"
+        console.print("Ask the books why:")
+        console.print(f"  {why}", highlight=False, soft_wrap=True)
     else:
         console.print("[red]The account does not add up.[/]")
 
