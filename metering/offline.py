@@ -14,7 +14,7 @@ from metering.rating.period import rate_period
 from metering.rating.rows import ChargeRow, Unpriced
 from metering.rating.usage import Dimensions, HourUse
 from metering.state.calendar import hour_of, period, period_of
-from metering.state.dedupe import fingerprint
+from metering.state.dedupe import content_of, fingerprint
 from metering.state.measure import Measure, measure
 from metering.state.totals import DIGESTS, Total, record_of, usage_of
 
@@ -63,7 +63,7 @@ class _Counter:
     def __init__(self, catalog: Catalog, only: str) -> None:
         self._catalog, self._only = catalog, only
         self._totals: dict[tuple[str, str, Dimensions, int], Total] = {}
-        self._seen: set[bytes] = set()
+        self._seen: dict[bytes, int] = {}
         self.rejected: list[Rejected] = []
         self.periods: set[str] = set()
         self.events = self.duplicates = 0
@@ -76,10 +76,13 @@ class _Counter:
             return
         assert isinstance(event, UsageEvent), "a refusal has no measures"
         identity = fingerprint(event.customer, event.source, event.id)
-        if identity in self._seen:
-            self.duplicates += 1
+        content, first = content_of(event), self._seen.get(identity)
+        if first is not None and first != content:
+            self.rejected.append(Rejected(line, "conflict", f"`{event.id}` came before with other content."))
+        if first is not None:
+            self.duplicates += first == content
             return
-        self._seen.add(identity)
+        self._seen[identity] = content
         self._add(event, found, int.from_bytes(identity[:8]))
 
     def _add(self, event: UsageEvent, measures: Iterable[Measure], digest: int) -> None:

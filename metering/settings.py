@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         ge=0,
         description="A billing period closes when the watermark is this many hours past its end.",
     )
+    memory_ids: int = Field(
+        default=1_000_000,
+        ge=1_000,
+        description="Ids of a partition kept in memory (about 180 bytes each); older ones are on disk.",
+    )
     max_future_seconds: int = Field(
         default=300,
         ge=0,

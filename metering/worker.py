@@ -27,7 +27,7 @@ from metering.state.log_bounds import LogBounds
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.publish import Publisher
 from metering.state.rate_fold import RateFold, RateRules
-from metering.state.store import Identity, Store
+from metering.state.store import FORMAT, Identity, Store
 from metering.topics import Names
 from metering.transport import Batch
 
@@ -120,6 +120,7 @@ class Worker:
 
     def _open(self, tp: TP) -> DurableFold:
         settings, epoch = self.settings, self.settings.epoch
+        folder = settings.home / "state" / settings.instance / f"{tp.topic}-{tp.partition}"
         fold: MeterFold | RateFold
         if tp.topic == self.names.events:
             fold = MeterFold(
@@ -132,7 +133,9 @@ class Worker:
                     epoch=epoch,
                     grace_hours=settings.close_grace_hours,
                     max_future_ms=settings.max_future_seconds * 1_000,
-                )
+                ),
+                ids_folder=folder.with_name(f"{folder.name}.ids"),
+                memory_ids=settings.memory_ids,
             )
         else:
             fold = RateFold(
@@ -145,8 +148,7 @@ class Worker:
                 )
             )
         kind = type(fold).__name__
-        folder = settings.home / "state" / settings.instance / f"{tp.topic}-{tp.partition}"
-        store = Store(folder, Identity(1, kind, tp.topic, tp.partition, epoch))
+        store = Store(folder, Identity(FORMAT, kind, tp.topic, tp.partition, epoch))
         return DurableFold(fold, tp.partition, epoch, store, self._journals[tp.topic], self.publisher)
 
     async def release(self, tps: set[TP]) -> None:

@@ -90,6 +90,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "METERING_CHECKPOINT_SECONDS": str(settings.checkpoint_seconds),
         "METERING_TICK_IDLE_SECONDS": str(settings.tick_idle_seconds),
         "METERING_CLOSE_GRACE_HOURS": str(settings.close_grace_hours),
+        "METERING_MEMORY_IDS": str(settings.memory_ids),
         "METERING_MAX_FUTURE_SECONDS": str(settings.max_future_seconds),
         "METERING_SINK_BATCH_ROWS": str(settings.sink_batch_rows),
         "METERING_SINK_BATCH_SECONDS": str(settings.sink_batch_seconds),

@@ -120,6 +120,8 @@ class DurableFold:
                 return self.saved_offset
             snapshot = self._snapshot()
             self._store.write(changes)
+            if isinstance(self.fold, MeterFold):
+                self.fold.spill()  # what it moves to disk was just written
             await self._journal.append(self.partition, changes)
             await self._publisher.publish(self.partition, changes.outputs)
             self._store.settle(changes)

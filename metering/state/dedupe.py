@@ -1,48 +1,85 @@
 """Deduplication by (customer, source, id) over 35 days of append time, whatever an event's own time.
 
-An id is kept as a 128-bit fingerprint: at 30 billion ids, the chance that any two differ and still
-collide is about 10^-18, so a hit needs no second look.
+An id is kept as 16 bytes: 96 bits that stand for the identity (at 30 billion ids the chance that any
+two collide is about 10^-8) and 32 bits of the content, so that a second copy with other content is
+told from a plain duplicate. The latest ids are in memory, older ones in sorted files of a day
+(`id_file.py`): memory is bounded, and a day expires by removing its files.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import groupby
+from pathlib import Path
+from zlib import crc32
 
+import msgspec
+
+from metering.events import UsageEvent
 from metering.state.fold import Segment
+from metering.state.id_file import ID_BYTES, IdFile, columns, contents, join_files, write_ids
 
 HORIZON_DAYS = 35
-FINGERPRINT_BYTES = 16
+IDENTITY_BYTES = 12
+JOINED_IDS = 20_000_000  # about two seconds of sorting
+MEMORY_IDS = 1_000_000  # of a partition, about 180 bytes each; beyond, the oldest day goes to disk
 DAY_MS = 86_400_000
+_plain = msgspec.json.Encoder(order="deterministic").encode
 
 
 def fingerprint(customer: str, source: str, event_id: str) -> bytes:
-    """The 16 bytes that stand for one event's identity.
+    """The 12 bytes that stand for one event's identity.
 
     Names hold no control characters (the decoder refuses them), so NUL separates safely.
     """
     text = f"{customer}\0{source}\0{event_id}".encode("utf-8", "surrogatepass")
-    return blake2b(text, digest_size=FINGERPRINT_BYTES).digest()
+    return blake2b(text, digest_size=IDENTITY_BYTES).digest()
+
+
+def content_of(event: UsageEvent) -> int:
+    """32 bits of what an event says: type, time and data, however they were written."""
+    return crc32(_plain(event.data), crc32(f"{event.type}\0{event.at}".encode("utf-8", "surrogatepass")))
 
 
 class SeenIds:
-    """The ids of one partition, by the day of the broker's append time, so that expiry is a drop."""
+    """The ids of one partition, by the day of the broker's append time, so that expiry is a drop.
 
-    def __init__(self) -> None:
-        self._seen: set[bytes] = set()
-        self._days: defaultdict[int, list[bytes]] = defaultdict(list)
+    Without a `folder` all of them stay in memory. What is on disk is a copy of segments that are
+    durable elsewhere; files that go beyond the restored position are ignored.
+    """
+
+    def __init__(self, folder: Path | None = None, memory_ids: int = MEMORY_IDS) -> None:
+        self._folder = folder
+        self._memory_ids = memory_ids
+        self._seen: dict[bytes, int] = {}  # identity → content
+        self._days: defaultdict[int, list[bytes]] = defaultdict(list)  # taken ids in memory, packed
         self._fresh: defaultdict[int, list[bytes]] = defaultdict(list)
+        self._files: list[IdFile] = []
         self._newest_day = 0
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return len(self._seen) + sum(file.count for file in self._files)
 
-    def __contains__(self, identity: bytes) -> bool:
-        return identity in self._seen
+    def among(self, identities: Sequence[bytes]) -> dict[bytes, int]:
+        """Which of many ids are on disk, with the content of the copy that was accepted."""
+        if not self._files or not identities:
+            return {}
+        ids = columns(b"".join(identity + b"\0\0\0\0" for identity in identities))
+        found: dict[bytes, int] = {}
+        for file in self._files:
+            places, low = file.find(ids)
+            for place, content in zip(places.tolist(), contents(low).tolist(), strict=True):
+                found[identities[place]] = content
+        return found
 
-    def add(self, identity: bytes, appended: int) -> None:
+    def content(self, identity: bytes) -> int | None:
+        """The content of an id in memory; None when it is not there."""
+        return self._seen.get(identity)
+
+    def add(self, identity: bytes, content: int, appended: int) -> None:
         """Remember an id accepted from a record appended at `appended` (epoch ms)."""
-        self._seen.add(identity)
-        self._fresh[appended // DAY_MS].append(identity)
+        self._seen[identity] = content
+        self._fresh[appended // DAY_MS].append(identity + content.to_bytes(4))
 
     def advance(self, appended: int) -> None:
         """Let append time pass: ids older than the horizon are forgotten."""
@@ -51,33 +88,109 @@ class SeenIds:
             return
         self._newest_day = day
         for old in [d for d in self._days if d < self.expired_before]:
-            self._seen.difference_update(self._days.pop(old))
+            self._forget(self._days.pop(old))
+        for file in [f for f in self._files if f.day < self.expired_before]:
+            self._files.remove(file)
+            file.path.unlink(missing_ok=True)
+
+    def _forget(self, ids: list[bytes]) -> None:
+        for packed in ids:
+            for start in range(0, len(packed), ID_BYTES):
+                self._seen.pop(packed[start : start + IDENTITY_BYTES], None)
 
     @property
     def expired_before(self) -> int:
         """Days before this one are beyond the horizon."""
         return self._newest_day - HORIZON_DAYS
 
-    def take_segments(self, first: int, upto: int) -> list[Segment]:
-        """The ids added since the last call, packed by day, for the offsets `first` to `upto - 1`."""
-        segments = [Segment(day, first, upto, b"".join(ids)) for day, ids in sorted(self._fresh.items())]
-        for day, ids in self._fresh.items():
-            self._days[day].extend(ids)
-        self._fresh.clear()
-        return segments
-
-    def restore(self, segments: Iterable[Segment], newest_day: int) -> None:
-        """Take back saved segments that are within the horizon."""
-        self._newest_day = newest_day
-        for segment in segments:
-            if segment.day < self.expired_before:
-                continue
-            size = FINGERPRINT_BYTES
-            ids = [segment.ids[i : i + size] for i in range(0, len(segment.ids), size)]
-            self._seen.update(ids)
-            self._days[segment.day].extend(ids)
-
     @property
     def newest_day(self) -> int:
         """The latest day of append time that was folded."""
         return self._newest_day
+
+    def take_segments(self, first: int, upto: int) -> list[Segment]:
+        """The ids added since the last call, packed by day, for the offsets `first` to `upto - 1`."""
+        segments = [Segment(day, first, upto, b"".join(ids)) for day, ids in sorted(self._fresh.items())]
+        for segment in segments:
+            self._days[segment.day].append(segment.ids)
+        self._fresh.clear()
+        return segments
+
+    def spill(self, until: int) -> None:
+        """Move ids out of memory, oldest day first; they are durable up to the offset `until`."""
+        if self._folder is None or len(self._seen) <= self._memory_ids:
+            return
+        self._join_days()
+        for day in sorted(self._days):
+            if len(self._seen) <= self._memory_ids // 2:
+                return
+            self._write(day, self._days.pop(day), until)
+
+    def _join_days(self) -> None:
+        """One file for each day that is over, as long as joining it takes no more than a moment."""
+        by_day: defaultdict[int, list[IdFile]] = defaultdict(list)
+        for file in self._files:
+            by_day[file.day].append(file)
+        for day, files in by_day.items():
+            if day < self._newest_day and len(files) > 1 and sum(f.count for f in files) <= JOINED_IDS:
+                until = max(file.until for file in files)
+                joined = join_files(files[0].path.with_suffix(".joined"), files, until)
+                for file in files:
+                    self._files.remove(file)
+                    file.path.unlink()
+                self._files.append(joined.renamed(self._path(day, until)))
+
+    def _path(self, day: int, until: int) -> Path:
+        assert self._folder is not None, "only a set with a folder spills"
+        return self._folder.joinpath(f"{day:06d}-{until:020d}.ids")
+
+    def _write(self, day: int, ids: list[bytes], until: int) -> None:
+        assert self._folder is not None, "only a set with a folder spills"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._files.append(write_ids(self._path(day, until), day, until, columns(b"".join(ids))))
+        self._forget(ids)
+
+    def restore(self, segments: Iterable[Segment], newest_day: int, offset: int) -> None:
+        """Take back saved segments that are within the horizon, ordered by day; files are left as they are.
+
+        A day's files count only when they hold exactly the ids of its segments up to their offset.
+        """
+        self._newest_day = newest_day
+        files = self._usable_files(offset)
+        for day, found in groupby(segments, key=lambda segment: segment.day):
+            if day >= self.expired_before:
+                self._restore_day(list(found), files.pop(day, []))
+        for file in (file for left in files.values() for file in left):
+            file.path.unlink()
+
+    def _restore_day(self, segments: list[Segment], files: list[IdFile]) -> None:
+        until = max((file.until for file in files), default=0)
+        covered = sum(len(s.ids) // ID_BYTES for s in segments if s.next <= until)
+        if sum(file.count for file in files) != covered:
+            for file in files:
+                file.path.unlink()
+            files, until = [], 0
+        self._files += files
+        for segment in segments:
+            if segment.next > until:
+                self._take_back(segment)
+                self.spill(segment.next)
+
+    def _take_back(self, segment: Segment) -> None:
+        self._days[segment.day].append(segment.ids)
+        for start in range(0, len(segment.ids), ID_BYTES):
+            entry = segment.ids[start : start + ID_BYTES]
+            self._seen[entry[:IDENTITY_BYTES]] = int.from_bytes(entry[IDENTITY_BYTES:])
+
+    def _usable_files(self, offset: int) -> dict[int, list[IdFile]]:
+        """Files of this folder by day; those beyond a position belong to another history."""
+        found: defaultdict[int, list[IdFile]] = defaultdict(list)
+        if self._folder is None or not self._folder.is_dir():
+            return found
+        for path in sorted(self._folder.glob("*.ids")):
+            file = IdFile(path)
+            if file.until <= offset:
+                found[file.day].append(file)
+            else:
+                path.unlink()
+        return found

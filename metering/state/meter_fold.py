@@ -7,6 +7,7 @@ a function of the log prefix and the catalog revision, however the log was cut i
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -16,7 +17,7 @@ from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
 from metering.rating.usage import Dimensions
 from metering.records import DeadLetter, Watermark, encode, key, version
 from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
-from metering.state.dedupe import DAY_MS, HORIZON_DAYS, SeenIds, fingerprint
+from metering.state.dedupe import DAY_MS, HORIZON_DAYS, MEMORY_IDS, SeenIds, content_of, fingerprint
 from metering.state.fold import Changes, Chunk, Entry, Output, Saved
 from metering.state.measure import Measure, measure
 from metering.state.partitioning import partition_of
@@ -75,10 +76,13 @@ class MeterFold:
     offset: int | None = None
     watermark: int = 0
     counters: Counters = field(default_factory=Counters)
+    ids_folder: Path | None = None
+    memory_ids: int = MEMORY_IDS
 
     def __post_init__(self) -> None:
         self._totals: dict[TotalKey, Total] = {}
-        self._seen = SeenIds()
+        self._seen = SeenIds(self.ids_folder, self.memory_ids)
+        self._on_disk: dict[bytes, int] = {}  # of the chunk in hand: ids that files hold
         self._periods: set[str] = set()  # billing periods that hold totals
         self._changed: set[TotalKey] = set()
         self._letters: list[Output] = []
@@ -96,21 +100,29 @@ class MeterFold:
             assert chunk.first == self.offset, f"gap: at {self.offset}, chunk from {chunk.first}"
             self._revision = catalog.revision
             self._seen.advance(chunk.appended)
-            for item in decode_values(chunk.values):
-                self._fold_item(item, chunk, catalog)
+            items = list(decode_values(chunk.values))
+            identities = [_identity(item.event) for item in items]
+            self._on_disk = self._seen.among([i for i in identities if i])
+            for item, identity in zip(items, identities, strict=True):
+                self._fold_item(item, identity, chunk, catalog)
             self.offset = chunk.next
             self._dirty = True
 
     def adopt(self, catalog: Catalog) -> None:
         """Totals do not depend on prices; a new revision counts from the next record on."""
 
-    def _fold_item(self, item: Item, chunk: Chunk, catalog: Catalog) -> None:
+    def spill(self) -> None:
+        """Move ids out of memory; only right behind a local write of all that was taken."""
+        assert self.offset is not None, "nothing was folded"
+        self._seen.spill(self._first_unsaved)
+
+    def _fold_item(self, item: Item, identity: bytes, chunk: Chunk, catalog: Catalog) -> None:
         event = item.event
         if isinstance(event, UsageEvent) and event.type == TICK_TYPE:
             self._tick(event, chunk.appended)
             return
         self.counters.read += 1
-        refusal = event if isinstance(event, Refusal) else self._count(event, chunk, catalog)
+        refusal = event if isinstance(event, Refusal) else self._count(event, identity, chunk, catalog)
         if refusal is not None:
             self.counters.rejected += 1
             letter = self._dead_letter(item, refusal, chunk)
@@ -123,24 +135,36 @@ class MeterFold:
         if isinstance(idle, int) and idle >= 0:
             self.watermark = max(self.watermark, appended - idle)
 
-    def _count(self, event: UsageEvent, chunk: Chunk, catalog: Catalog) -> Refusal | None:
+    def _count(self, event: UsageEvent, identity: bytes, chunk: Chunk, catalog: Catalog) -> Refusal | None:
         measures = measure(event, catalog)
         if isinstance(measures, Refusal):
             return measures
         refusal = self._misplaced(event, chunk, catalog)
         if refusal is not None:
             return refusal
-        identity = fingerprint(event.customer, event.source, event.id)
-        if identity in self._seen:
-            self.counters.duplicates += 1
-            return None
+        content = content_of(event)
+        known = self._seen.content(identity)
+        known = self._on_disk.get(identity) if known is None else known
+        if known is not None:
+            return self._second_copy(event, known == content)
         hour = hour_of(event.at)
         refusal = self._too_late(event, hour, chunk) or self._uncountable(event, hour, measures)
         if refusal is not None:
             return refusal
-        self._seen.add(identity, chunk.appended)
+        self._seen.add(identity, content, chunk.appended)
         self._accept(event, hour, measures, int.from_bytes(identity[:8]))
         return None
+
+    def _second_copy(self, event: UsageEvent, is_same: bool) -> Refusal | None:
+        """A plain duplicate is counted; one with other content is a conflict, and the first copy stays."""
+        if is_same:
+            self.counters.duplicates += 1
+            return None
+        return _refuse(
+            event,
+            "conflict",
+            f"Event `{event.id}` came before with another type, time or data; the first copy counts.",
+        )
 
     def _misplaced(self, event: UsageEvent, chunk: Chunk, catalog: Catalog) -> Refusal | None:
         account = catalog.account_of(event.customer)
@@ -311,7 +335,14 @@ class MeterFold:
             total_key = _total_key(entry.key)
             self._totals[total_key] = Total.restored(entry.value)
             self._periods.add(period_of(total_key[3]))
-        self._seen.restore(saved.segments, header.newest_day)
+        self._seen.restore(saved.segments, header.newest_day, saved.offset)
+
+
+def _identity(event: UsageEvent | Refusal) -> bytes:
+    """The fingerprint of an event; empty for what has none."""
+    if isinstance(event, Refusal) or event.type == TICK_TYPE:
+        return b""
+    return fingerprint(event.customer, event.source, event.id)
 
 
 def _refuse(event: UsageEvent, reason: str, detail: str) -> Refusal:

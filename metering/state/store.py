@@ -16,7 +16,7 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict, ReadOptions, Wri
 from metering.errors import UserError
 from metering.state.fold import Changes, Entry, Saved, Segment
 
-FORMAT = 1
+FORMAT = 2  # 2: totals with their aggregation, ids with their content
 _ENTRY, _SEGMENT = b"e", b"s"
 _IDENTITY, _POSITION, _PENDING = b"i", b"p", b"o"
 _SEGMENT_KEY = struct.Struct(">cIQ")  # kind, day, first offset

@@ -78,7 +78,7 @@ def records(changes: Iterable[Changes | None], topic: str) -> list[Any]:
 class Naive:
     """The whole meter as a person would write it: it sees the events in order, once."""
 
-    seen: set[tuple[str, str]] = field(default_factory=set)
+    seen: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     totals: dict[tuple[str, str, int], int] = field(default_factory=lambda: defaultdict(int))
     accepted: int = 0
     duplicates: int = 0
@@ -94,10 +94,12 @@ class Naive:
         if bad:
             self.rejected += 1
             return
-        if (customer, body["id"]) in self.seen:
-            self.duplicates += 1
+        content = (body["time"], n)
+        first = self.seen.setdefault((customer, body["id"]), content)
+        if first is not content:
+            self.duplicates += first == content
+            self.rejected += first != content
             return
-        self.seen.add((customer, body["id"]))
         self.accepted += 1
         hour = body["time"] // HOUR * 3600
         self.totals[customer, "tokens", hour] += n

@@ -17,12 +17,12 @@ from metering.state.journal import Journal, _Reader
 from metering.state.log_bounds import Bounds
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.publish import Publisher
-from metering.state.store import Identity, Store
+from metering.state.store import FORMAT, Identity, Store
 from metering.topics import Names, apply
 from tests.state.folding import catalog, chunk, event, latest_totals
 
 CATALOG = catalog()
-VALUES = [event(n % 7, hour=n % 3, n=n) for n in range(12)] + [b"noise"]
+VALUES = [event(n % 7, hour=n % 7 % 3, n=n % 7) for n in range(12)] + [b"noise"]
 
 
 class Crash(Exception):
@@ -44,7 +44,7 @@ class Bench:
         if self._store is not None:
             self._store.close()
         self.lives += lost_disk
-        self._store = Store(self.folder / str(self.lives), Identity(1, "m", self.names.events, 0, 1))
+        self._store = Store(self.folder / str(self.lives), Identity(FORMAT, "m", self.names.events, 0, 1))
         rules = MeterRules(0, 1, self.names.events, self.names.hourly, self.names.rejected)
         journal = Journal(
             self.settings.brokers(), self.publisher, self.names.meter_state, self.names.meter_segments
@@ -143,7 +143,7 @@ def test_a_state_is_rebuilt_from_the_journal_with_its_ids(deployment: Settings) 
     async def work(made: Bench) -> None:
         await feed(await made.live(), len(VALUES))
         again = await made.live(lost_disk=True)
-        again.offer([chunk(13, [event(1)])], CATALOG)
+        again.offer([chunk(13, [event(1, hour=1, n=1)])], CATALOG)
         assert isinstance(again.fold, MeterFold)
         assert again.fold.counters.duplicates == 6
 
@@ -163,15 +163,15 @@ def test_a_batch_already_covered_is_skipped_and_a_gap_never_folded(deployment: S
 
 
 def test_a_folder_of_another_topic_is_refused(tmp_path: Path) -> None:
-    Store(tmp_path / "s", Identity(1, "m", "one", 0, 1)).close()
+    Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1)).close()
     with pytest.raises(UserError, match="belongs to"):
-        Store(tmp_path / "s", Identity(1, "m", "two", 0, 1))
+        Store(tmp_path / "s", Identity(FORMAT, "m", "two", 0, 1))
 
 
 def test_two_workers_cannot_share_a_folder(tmp_path: Path) -> None:
-    held = Store(tmp_path / "s", Identity(1, "m", "one", 0, 1))
+    held = Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1))
     with pytest.raises(UserError) as caught:
-        Store(tmp_path / "s", Identity(1, "m", "one", 0, 1))
+        Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1))
     assert "METERING_INSTANCE" in caught.value.hint
     held.close()
 
