@@ -23,6 +23,9 @@ bench-rating: $(READY) ## rows a second: numpy, integers and a Decimal loop side
 bench-whatif: $(READY) ## a month of 100,000 customer-meters rated again under another catalog
 	$(BIN)/python -m tests.bench.bench_whatif
 
+bench-dedupe: $(READY) ## 35 days of ids on disk: bytes an id, microseconds an event
+	$(BIN)/python -m tests.bench.bench_dedupe
+
 check: $(READY) ## ruff, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,4 +35,4 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test bench-rating bench-whatif check clean
+.PHONY: help demo test bench-rating bench-whatif bench-dedupe check clean
