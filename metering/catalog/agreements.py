@@ -22,6 +22,7 @@ from metering.catalog.models import (
     VersionFile,
     overridden,
 )
+from metering.catalog.price_checks import overlaps
 from metering.catalog.prices import discount, flat_price, percent_of, usage_price
 from metering.rating.cards import RATE_ONE, Change, Discount, Minimum, Origin, PercentOf
 from metering.rating.lines import CAP
@@ -102,6 +103,8 @@ class Agreements:
     def _span(self, moment: _Moment, starts: datetime, ends: datetime | None, currency: str) -> Span:
         prices = self._prices(moment, starts)
         rates = self._rates(prices, starts, currency)
+        for meter, first, second in overlaps(prices):
+            raise NoPrice(f"meter `{meter}` is priced twice, by `{first}` and `{second}`")
         conditions = _effective(moment.conditions)
         minimums = (*_price_minimums(prices), *conditions.minimums)
         _check_minimums(conditions.minimums, {price.id for price in prices})
@@ -136,7 +139,8 @@ class Agreements:
         prices = {price.id: price for price in moment.version.prices}
         for conditions in moment.conditions:
             for override in conditions.overrides:
-                if not _is_active(override, instant):
+                known = override.price in prices or override.replace
+                if not known or not _is_active(override, instant):
                     continue
                 try:
                     prices[override.price] = overridden(prices.get(override.price), override)

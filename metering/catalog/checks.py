@@ -111,15 +111,14 @@ def _version_problems(version: Any, known: _Known) -> Iterator[str]:
 
 def _check_overrides(item: Placed, plans: list[PlanFile], known: _Known) -> Iterator[Mistake]:
     """Each override must give a price on every card version that it applies to."""
+    added = {o.price for plan in plans if plan is not item.value for o in plan.overrides if o.replace}
     for number, override in enumerate(item.value.overrides):
         node = descend(item.node, ("overrides", number))
-        problems = dict.fromkeys(
-            problem
-            for plan in plans
-            if plan.rate_card in known.cards
-            for price in _overridden_in(known.cards[plan.rate_card], override)
-            for problem in _override_problems(price, override, known)
-        )
+        cards = [known.cards[plan.rate_card] for plan in plans if plan.rate_card in known.cards]
+        prices = [price for card in cards for price in _overridden_in(card, override)]
+        if any(price is not None for price in prices) or override.price in added:
+            prices = [price for price in prices if price is not None]  # elsewhere it changes nothing
+        problems = dict.fromkeys(p for price in prices for p in _override_problems(price, override, known))
         yield from (Mistake(item.file, line_of(node), text) for text in problems)
 
 

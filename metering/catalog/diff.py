@@ -45,10 +45,13 @@ def affected(old: Catalog, new: Catalog) -> dict[str, list[str]]:
 
 
 def _versions(catalog: Catalog, customer: str) -> set[tuple[str, str]]:
+    """What a customer's terms are from which instant on, its start and end included."""
     terms = catalog.terms(customer)
     if terms is None:
         return set()
-    return {(_instant(span.starts), span.origin.version) for span in terms.agreement.spans}
+    found = {(_instant(s.starts), f"{s.origin.version} {s.change}") for s in terms.agreement.spans}
+    found.add((_instant(terms.starts), "start"))
+    return found if terms.ends is None else {*found, (_instant(terms.ends), "end")}
 
 
 def _instant(seconds: int) -> str:

@@ -1,5 +1,6 @@
 """What a catalog file may say: pydantic models of meters, rate cards, plans, contracts and customers."""
 
+from decimal import Decimal
 from itertools import pairwise
 from typing import Annotated, Any, Literal, get_args
 
@@ -66,7 +67,7 @@ class MeterFile(Frozen):
     def _value_fits_aggregation(self) -> "MeterFile":
         needs = self.aggregation not in _READS_NO_VALUE
         if needs and self.value is None:
-            a = "a" if self.aggregation[0] not in "aeiou" else "an"
+            a = "an" if self.aggregation[0] in "aei" else "a"
             raise ValueError(
                 f"{a} {self.aggregation} needs `value`, the path of the number inside the event's data"
             )
@@ -175,6 +176,16 @@ class ConditionsFile(Frozen):
 
     @model_validator(mode="after")
     def _overrides_do_not_overlap(self) -> "ConditionsFile":
+        if len({d.id for d in self.discounts}) < len(self.discounts):
+            raise ValueError("two discounts have the same id")
+        if sum(Decimal(d.percent or 0) for d in self.discounts) > 100:
+            raise ValueError("the discounts come to more than 100 percent")
+        if (
+            self.minimum is not None
+            and self.cap is not None
+            and Decimal(self.minimum.amount) > Decimal(self.cap)
+        ):
+            raise ValueError(f"minimum {self.minimum.amount} is above the cap {self.cap}")
         for a, b in pairwise(sorted(self.overrides, key=lambda o: (o.price, _start(o)))):
             if a.price == b.price and (a.ends is None or b.starts is None or b.starts < a.ends):
                 raise ValueError(f"two overrides of `{a.price}` overlap in time; end the first with `to`")
@@ -262,7 +273,7 @@ def overridden(price: PriceFile | None, override: OverrideFile) -> PriceFile:
     """The price with an override's fields; ValueError when the result is no price."""
     fields = price.model_dump(exclude_defaults=True) if price is not None and not override.replace else {}
     if "model" in override.changes:
-        fields = {k: v for k, v in fields.items() if k in ("meter", "meters")}
+        fields = {k: v for k, v in fields.items() if k in ("meter", "meters", "where")}
     try:
         return PriceFile.model_validate({**fields, **override.changes, "id": override.price})
     except ValidationError as error:

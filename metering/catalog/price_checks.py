@@ -1,6 +1,7 @@
 """Whether a price fits its meters: aggregation, scale, dimensions; each problem says what to write."""
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from itertools import combinations
 
 from metering.catalog.models import MeterFile
@@ -54,6 +55,8 @@ def _scale_problems(price: PriceFile, read: list[MeterFile]) -> Iterator[str]:
         return
     for weight in price.meters:
         meter = next(m for m in read if m.id == weight.meter)
+        if Decimal(weight.weight) != 1 and (meter.aggregation not in _SUMS or price.model == "capacity"):
+            yield f"a weight is for sums and counts; meter `{meter.id}` is {meter.aggregation}"
         if _decimals(weight.weight) + meter.scale > 6:
             yield f"weight {weight.weight} and the {meter.scale} decimals of `{meter.id}` are more than 6"
     scale = 6 if len(read) > 1 or read[0].aggregation in ("average", "each") else read[0].scale
@@ -68,7 +71,8 @@ def _scale_problems(price: PriceFile, read: list[MeterFile]) -> Iterator[str]:
 
 
 def _decimals(text: str) -> int:
-    return len(text.partition(".")[2].rstrip("0"))
+    exponent = Decimal(text).normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 def _dimension_problems(price: PriceFile, read: list[MeterFile]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What a price may say in a catalog file; each model has the fields it needs and no others."""
 
 from decimal import Decimal
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -56,6 +57,11 @@ _OPTIONAL = (
     " max_per_event increment min_units connection_fee amount billed prorate of " + _USAGE_FIELDS
 ).split()
 WITHOUT_METER = frozenset({"flat", "percent_of"})
+
+
+def _a(word: str) -> str:
+    """The word with its article."""
+    return f"an {word}" if word[0] in "aeio" else f"a {word}"
 
 
 class TierFile(Frozen):
@@ -191,9 +197,9 @@ class PriceFile(Frozen):
     def _check_meters(self) -> None:
         if self.model in WITHOUT_METER:
             if self.meter or self.meters:
-                raise ValueError(f"a {self.model} price reads no meter; remove it")
+                raise ValueError(f"{_a(self.model)} price reads no meter; remove it")
         elif bool(self.meter) == bool(self.meters):
-            raise ValueError(f"a {self.model} price needs `meter`, or `meters` for a group of them")
+            raise ValueError(f"{_a(self.model)} price needs `meter`, or `meters` for a group of them")
         if len(set(self.meter_ids)) < len(self.meter_ids):
             raise ValueError("a meter stands twice in `meters`")
 
@@ -204,12 +210,14 @@ class PriceFile(Frozen):
         for group in filter(None, needed.split(", ")):
             names = group.split(" | ")
             if not any(self._has(name) for name in names):
-                raise ValueError(f"a {self.model} price needs {' or '.join(f'`{n}`' for n in names)}")
+                raise ValueError(f"{_a(self.model)} price needs {' or '.join(f'`{n}`' for n in names)}")
             if all(self._has(name) for name in names) and len(names) > 1:
-                raise ValueError(f"a {self.model} price has {' or '.join(f'`{n}`' for n in names)}, not both")
+                raise ValueError(
+                    f"{_a(self.model)} price has {' or '.join(f'`{n}`' for n in names)}, not both"
+                )
         for name in _OPTIONAL:
             if name not in may and self._has(name):
-                raise ValueError(f"a {self.model} price has no `{name}`; remove it")
+                raise ValueError(f"{_a(self.model)} price has no `{name}`; remove it")
 
     def _has(self, name: str) -> bool:
         return bool(
@@ -220,7 +228,7 @@ class PriceFile(Frozen):
         tiered = self.model in ("graduated", "volume", "graduated_package", "stairstep")
         if tiered != bool(cell.tiers) or tiered == (cell.unit_price is not None):
             wanted = "`tiers`" if tiered else "`unit_price`"
-            raise ValueError(f"each cell of a {self.model} price needs {wanted} and nothing else")
+            raise ValueError(f"each cell of {_a(self.model)} price needs {wanted} and nothing else")
 
     def _unit_prices(self) -> list[str]:
         texts = [tier.unit_price for tiers in self.tier_lists for tier in tiers]
@@ -231,8 +239,10 @@ class PriceFile(Frozen):
         low, high = self.min_per_event, self.max_per_event
         if low is not None and high is not None and Decimal(low) > Decimal(high):
             raise ValueError(f"min_per_event {low} is above max_per_event {high}")
+        if not all(self.where.values()):
+            raise ValueError("`where` lists the values that are priced; an empty list would price nothing")
         if self.scope == "event" and self.model not in ("graduated", "volume", "package", "stairstep"):
-            raise ValueError(f"scope event is for tiers and packages; a {self.model} price has none")
+            raise ValueError(f"scope event is for tiers and packages; {_a(self.model)} price has none")
         if self.scope == "contract" and (self.proration != "none" or self.minimum is not None):
             raise ValueError("scope contract has no proration and no minimum: its window is no period")
         top = [limit for limit in (self.maximum, self.cap) if limit is not None]
@@ -267,6 +277,10 @@ def _check_capacity(tiers: tuple[TierFile, ...]) -> None:
         raise ValueError("the last tier has limits; leave them out, or more would have no price")
     if any(not tier.limits for tier in tiers[:-1]):
         raise ValueError("only the last tier may leave out `limits`")
+    for low, high in pairwise(tier.limits or {} for tier in tiers[:-1]):
+        falls = [m for m in low if m in high and Decimal(high[m]) < Decimal(low[m])]
+        if falls or all(Decimal(high.get(m, low[m])) == Decimal(low[m]) for m in low):
+            raise ValueError(f"limits must rise from tier to tier: {low} is followed by {high}")
 
 
 def _check_bounds(bounds: list[str | None]) -> None:

@@ -36,7 +36,7 @@ def _decimal_text(decimals: int, largest: int = LARGEST) -> Any:
             raise ValueError("a price cannot be negative")
         if value >= largest * 10**decimals:
             raise ValueError(f"{text} is beyond the range, which ends at {largest:,}")
-        return text
+        return f"{Decimal(text).normalize():f}"  # one number has one text, and so one hash
 
     return check
 
@@ -50,7 +50,7 @@ def _above_zero(text: str) -> str:
 def _percent(text: str) -> str:
     if not 0 <= parse_decimal(text, 4) <= 100 * 10**4:
         raise ValueError(f"{text} is not a percentage from 0 to 100")
-    return text
+    return f"{Decimal(text).normalize():f}"
 
 
 def _utc_hour(value: datetime) -> datetime:

@@ -8,16 +8,21 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from metering.rating.cards import Origin
 from metering.rating.charge import EXACT_IN_MICRO, START, Position
 from metering.rating.parts import TierPart, part
-from metering.rating.rows import ChargeRow, Label, row_between
+from metering.rating.rows import ChargeRow, Kind, Label, row_between
 
 
 class Posted(NamedTuple):
-    """What one price of a closed period came to so far; micro-units."""
+    """What one price of a closed period came to so far, micro-units, and what it was."""
 
-    amount: int = 0
-    quantity: int = 0
+    amount: int
+    quantity: int
+    kind: Kind
+    meter: str
+    model: str
+    origin: Origin
 
 
 class Adjustment(NamedTuple):
@@ -42,23 +47,26 @@ def adjustments(
         by_price[row.customer, row.price].append(row)
     found = []
     for place in sorted(by_price.keys() | posted.keys()):
-        held, now = posted.get(place, Posted()), by_price.get(place, [])
-        if sum(row.amount for row in now) != held.amount and now:
-            found.append(Adjustment(_adjustment(now, held, period, hour), period))
+        held, now = posted.get(place), by_price.get(place, [])
+        if sum(row.amount for row in now) != (held.amount if held else 0):
+            found.append(Adjustment(_adjustment(place, now, held, period, hour), period))
     return found
 
 
-def _adjustment(rows: list[ChargeRow], held: Posted, period: str, hour: int) -> ChargeRow:
+def _adjustment(
+    place: tuple[str, str], rows: list[ChargeRow], held: Posted | None, period: str, hour: int
+) -> ChargeRow:
     """Everything that the period comes to now, tier by tier, less what was charged already."""
-    last = rows[-1]
+    customer, price = place
+    if held is None:
+        held = Posted(0, 0, rows[-1].kind, rows[-1].meter, rows[-1].model, rows[-1].origin)
     amount = sum(row.amount for row in rows) - held.amount
     quantity = sum(row.quantity for row in rows)
     parts = [*_whole(rows), part(0, -held.quantity, -held.amount, _ONE_UNIT, 0, "charged")]
     effects = _effects(rows)
     exact = sum(p.amount for p in parts) * 10**18 + sum(e for _, e in effects)
-    label = Label(
-        last.customer, f"{last.price}@{period}", hour, "adjustment", last.meter, last.model, last.origin
-    )
+    name = f"{price}@{period}"
+    label = Label(customer, name, hour, "adjustment", held.meter, held.model, held.origin)
     start = START._replace(quantity=held.quantity)
     after = Position(parts, effects, exact, amount, quantity)
     row = row_between(

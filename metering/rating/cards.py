@@ -46,6 +46,12 @@ class Tier:
     limits: tuple[tuple[str, int], ...] = ()
 
 
+def _marked(value: str) -> str:
+    for sign in "\\/*":
+        value = value.replace(sign, f"\\{sign}")
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """The tiers for one combination of dimension values; None in `when` matches any value."""
@@ -55,8 +61,8 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """How the explanation names it, e.g. `eu/*`."""
-        return "/".join("*" if value is None else value for value in self.when)
+        """How the explanation names it, e.g. `eu/*`; a stroke or a star in a value is marked."""
+        return "/".join("*" if value is None else _marked(value) for value in self.when)
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,8 +110,7 @@ def hourly_rows(
         unpriced += missing
         if row is not None:
             rows.append(row)
-    scope = segments[-1].price.scope if segments else "period"
-    carried = Carry(walk.window, dict(walk.used)) if scope == "contract" and walk.used else None
+    carried = Carry(walk.window, dict(walk.used)) if windows.goes_on and walk.used else None
     return HourlyRows(rows, unpriced, carried)
 
 

@@ -33,6 +33,11 @@ class Windows:
         self._stretches = _stretches(segments, period, active)
         self._starts = [stretch.starts for stretch in self._stretches]
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the window at the end of the period is the contract's."""
+        return bool(self._stretches) and self._stretches[-1].price.scope == "contract"
+
     def at(self, hour: int) -> Stretch | None:
         """The stretch of an hour; None where no version covers it."""
         index = bisect_right(self._starts, hour) - 1

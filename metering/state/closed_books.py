@@ -12,6 +12,7 @@ import msgspec
 
 from metering.catalog.resolved import Catalog, agreement_of, excerpt
 from metering.rating.adjust import Posted
+from metering.rating.cards import Origin
 from metering.rating.hourly import Carry
 from metering.rating.rows import ChargeRow
 from metering.rating.terms import Agreement, Terms
@@ -58,8 +59,8 @@ class ClosedBooks:
         self._members[account, period] = members
         self._set(key("closed", account, period), members)
         for row in rows:
-            if row.kind != "adjustment":
-                self.post(row.customer, period, row.price, row.amount, row.quantity)
+            what = Posted(row.amount, row.quantity, row.kind, row.meter, row.model, row.origin)
+            self.post(row.customer, period, row.price, what)
 
     def begin(self, account: str, period: str, carried: Mapping[str, Carry]) -> None:
         """Keep where the windows of the contract stood when a closed period began."""
@@ -71,12 +72,16 @@ class ClosedBooks:
         """Where the windows of the contract stood when a closed period began."""
         return self._carried.get((account, period), {})
 
-    def post(self, customer: str, period: str, price: str, amount: int, quantity: int) -> None:
+    def post(self, customer: str, period: str, price: str, what: Posted) -> None:
         """Add to what a price of a closed period came to."""
-        held = self._posted.get((customer, period, price), Posted())
-        made = Posted(held.amount + amount, held.quantity + quantity)
-        self._posted[customer, period, price] = made
-        self._set(key("posted", customer, period, price), (str(made.amount), str(made.quantity)))
+        held = self._posted.get((customer, period, price))
+        if held is not None:
+            amount, quantity = held.amount + what.amount, held.quantity + what.quantity
+            what = what._replace(amount=amount, quantity=quantity)
+        self._posted[customer, period, price] = what
+        origin = (what.origin.card, what.origin.version, what.origin.currency)
+        plain = (str(what.amount), str(what.quantity), what.kind, what.meter, what.model, origin)
+        self._set(key("posted", customer, period, price), plain)
 
     def members(self, account: str, period: str, catalog: Catalog) -> Mapping[str, Terms]:
         """The terms at the close; the catalog's for an account that had nothing then."""
@@ -124,8 +129,10 @@ class ClosedBooks:
             found = msgspec.msgpack.decode(raw)
             self._carried[place[0], place[1]] = {p: carry_of(value) for p, value in found.items()}
         elif kind == "posted":
-            amount, quantity = msgspec.msgpack.decode(raw)
-            self._posted[place[0], place[1], place[2]] = Posted(int(amount), int(quantity))
+            amount, quantity, row_kind, meter, model, origin = msgspec.msgpack.decode(raw)
+            self._posted[place[0], place[1], place[2]] = Posted(
+                int(amount), int(quantity), row_kind, meter, model, Origin(*origin)
+            )
         else:
             return False
         return True

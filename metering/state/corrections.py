@@ -3,13 +3,15 @@
 from typing import NamedTuple
 
 from metering.catalog.resolved import Catalog
+from metering.rating.adjust import Posted
+from metering.rating.cards import Origin
 from metering.rating.period import Rated, rate_period
 from metering.state import calendar
 from metering.state.calendar import period_of
 from metering.state.fold import Output
 from metering.state.postings import Slot
 from metering.state.rate_state import RateState
-from metering.state.settle import ADJUSTS, Settling
+from metering.state.settle import ADJUSTS, Settling, unknown_customer
 
 
 class Corrected(NamedTuple):
@@ -42,14 +44,22 @@ class Corrections:
             members = self._state.books.members(account, period, catalog)
             uses = [use for customer in members for use in self._state.uses(Slot(customer, period))]
             carried = self._state.books.carried(account, period)
-            rated = rate_period(members, uses, calendar.period(period), carried=carried, closing=True)
             following = self._next_open(period)
+            if not members:
+                found.outputs.extend(self._unknown(account, period, following, stamp))
+                found.periods.add(following)
+                continue
+            rated = rate_period(members, uses, calendar.period(period), carried=carried, closing=True)
             found.outputs.extend(self._settling.adjustments(members, period, following, rated.rows, stamp))
             found.outputs.extend(self._settling.late_errors(rated.unpriced, period, following, stamp))
             found.periods.add(following)
             if rated.carries:
                 waiting += self._carry_on(account, period, rated, found)
         return found
+
+    def _unknown(self, account: str, period: str, following: str, stamp: str) -> list[Output]:
+        missing = [unknown_customer(use) for use in self._state.uses(Slot(account, period))]
+        return self._settling.late_errors(missing, period, following, stamp)
 
     def _carry_on(self, account: str, period: str, rated: Rated, found: Corrected) -> list[tuple[str, str]]:
         """Let windows of the contract go on from a corrected period; the next closed one, if any."""
@@ -72,4 +82,7 @@ class Corrections:
         for (name, _), row in self._state.rows(slot).items():
             price, at, corrected = name.rpartition(ADJUSTS)
             if at:
-                self._state.books.post(slot.customer, corrected, price, row.amount, row.quantity)
+                meter, model, card, version = row.what
+                origin = Origin(card, version, row.currency)
+                what = Posted(row.amount, row.quantity, "adjustment", meter, model, origin)
+                self._state.books.post(slot.customer, corrected, price, what)

@@ -56,6 +56,7 @@ class SeenIds:
         self._fresh: defaultdict[int, list[bytes]] = defaultdict(list)
         self._files: list[IdFile] = []
         self._newest_day = 0
+        self.first_day = 0  # of the log: nothing came before it
 
     def __len__(self) -> int:
         return len(self._seen) + sum(file.count for file in self._files)
@@ -86,9 +87,11 @@ class SeenIds:
         day = appended // DAY_MS
         if day <= self._newest_day:
             return
+        self.first_day = self.first_day or day
         self._newest_day = day
-        for old in [d for d in self._days if d < self.expired_before]:
-            self._forget(self._days.pop(old))
+        for ids in (self._days, self._fresh):  # saved or not: what expires depends on the log alone
+            for old in [d for d in ids if d < self.expired_before]:
+                self._forget(ids.pop(old))
         for file in [f for f in self._files if f.day < self.expired_before]:
             self._files.remove(file)
             file.path.unlink(missing_ok=True)
@@ -102,6 +105,10 @@ class SeenIds:
     def expired_before(self) -> int:
         """Days before this one are beyond the horizon."""
         return self._newest_day - HORIZON_DAYS
+
+    def may_have_forgotten(self, appended: int) -> bool:
+        """Whether an id accepted at that time (epoch ms), or later, may be beyond the horizon by now."""
+        return max(appended // DAY_MS, self.first_day) < self.expired_before
 
     @property
     def newest_day(self) -> int:
@@ -150,12 +157,12 @@ class SeenIds:
         self._files.append(write_ids(self._path(day, until), day, until, columns(b"".join(ids))))
         self._forget(ids)
 
-    def restore(self, segments: Iterable[Segment], newest_day: int, offset: int) -> None:
+    def restore(self, segments: Iterable[Segment], newest_day: int, first_day: int, offset: int) -> None:
         """Take back saved segments that are within the horizon, ordered by day; files are left as they are.
 
         A day's files count only when they hold exactly the ids of its segments up to their offset.
         """
-        self._newest_day = newest_day
+        self._newest_day, self.first_day = newest_day, first_day
         files = self._usable_files(offset)
         for day, found in groupby(segments, key=lambda segment: segment.day):
             if day >= self.expired_before:

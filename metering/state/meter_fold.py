@@ -17,7 +17,7 @@ from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
 from metering.rating.usage import Dimensions
 from metering.records import DeadLetter, Watermark, encode, key, version
 from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
-from metering.state.dedupe import DAY_MS, HORIZON_DAYS, MEMORY_IDS, SeenIds, content_of, fingerprint
+from metering.state.dedupe import HORIZON_DAYS, MEMORY_IDS, SeenIds, content_of, fingerprint
 from metering.state.fold import Changes, Chunk, Entry, Output, Saved
 from metering.state.measure import Measure, measure
 from metering.state.partitioning import partition_of
@@ -66,6 +66,7 @@ class _Header(msgspec.Struct):
     counters: Counters
     watermark: int
     newest_day: int
+    first_day: int
 
 
 @dataclass
@@ -148,7 +149,7 @@ class MeterFold:
         if known is not None:
             return self._second_copy(event, known == content)
         hour = hour_of(event.at)
-        refusal = self._too_late(event, hour, chunk) or self._uncountable(event, hour, measures)
+        refusal = self._too_late(event, hour) or self._uncountable(event, hour, measures)
         if refusal is not None:
             return refusal
         self._seen.add(identity, content, chunk.appended)
@@ -181,22 +182,23 @@ class MeterFold:
             )
         return None
 
-    def _too_late(self, event: UsageEvent, hour: int, chunk: Chunk) -> Refusal | None:
-        """Usage of a closed period counts while its id would still be known, had it come before.
+    def _too_late(self, event: UsageEvent, hour: int) -> Refusal | None:
+        """Usage counts only while its id would still be known, had it come before.
 
         Its first copy cannot have been appended earlier than its own time, less the allowed skew.
         """
         period = period_of(hour)
-        if not is_closed(period, self.watermark, self.rules.grace_hours):
-            return None
-        age = chunk.appended - event.at + self.rules.max_future_ms
-        if age <= HORIZON_DAYS * DAY_MS and not self._is_beyond_correction(period):
-            return None
-        return _refuse(
-            event,
-            "period_closed",
-            f"Billing period {period} is closed, and the usage is more than {HORIZON_DAYS} days old.",
-        )
+        if self._is_beyond_correction(period):
+            return _refuse(
+                event, "period_closed", f"Billing period {period} closed more than {HORIZON_DAYS} days ago."
+            )
+        if self._seen.may_have_forgotten(event.at - self.rules.max_future_ms):
+            return _refuse(
+                event,
+                "too_old",
+                f"The usage is more than {HORIZON_DAYS} days old: a copy of it may have been counted.",
+            )
+        return None
 
     def _uncountable(self, event: UsageEvent, hour: int, measures: Sequence[Measure]) -> Refusal | None:
         for found in measures:
@@ -284,7 +286,7 @@ class MeterFold:
         entries = [self._entry(k) for k in changed] + self._forget_closed()
         self._changed, self._letters, self._letter_bytes, self._dirty = set(), [], 0, False
         self._first_unsaved, self._announced = self.offset, self.watermark
-        header = _Header(self.counters, self.watermark, self._seen.newest_day)
+        header = _Header(self.counters, self.watermark, self._seen.newest_day, self._seen.first_day)
         return Changes(
             epoch=self.rules.epoch,
             offset=self.offset,
@@ -335,7 +337,7 @@ class MeterFold:
             total_key = _total_key(entry.key)
             self._totals[total_key] = Total.restored(entry.value)
             self._periods.add(period_of(total_key[3]))
-        self._seen.restore(saved.segments, header.newest_day, saved.offset)
+        self._seen.restore(saved.segments, header.newest_day, header.first_day, saved.offset)
 
 
 def _identity(event: UsageEvent | Refusal) -> bytes:

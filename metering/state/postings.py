@@ -22,6 +22,8 @@ from metering.records import (
 from metering.state.fold import Output
 from metering.state.measure import MICRO
 
+_PLAIN = ("", "", "", "")
+
 
 class Slot(NamedTuple):
     """A customer's billing period."""
@@ -37,6 +39,7 @@ class Row(NamedTuple):
     quantity: int
     currency: str
     content: bytes
+    what: tuple[str, str, str, str] = _PLAIN  # of an adjustment: meter, model, card, version
 
 
 def charge_record(row: ChargeRow, period: str, corrects: str = "") -> Charge:
@@ -80,7 +83,8 @@ def _slice(part: TierPart) -> Slice:
 
 def remembered(record: Charge, amount: int, quantity: int) -> Row:
     """What to remember of a row: two equal ones need no second publication."""
-    return Row(amount, quantity, record.currency, blake2b(encode(record), digest_size=8).digest())
+    what = (record.meter, record.model, record.card, record.card_version) if record.corrects else _PLAIN
+    return Row(amount, quantity, record.currency, blake2b(encode(record), digest_size=8).digest(), what)
 
 
 def post_charge(topic: str, record: Charge, stamp: str) -> Output:

@@ -13,7 +13,6 @@ import msgspec
 from metering.catalog.resolved import Catalog
 from metering.rating.hourly import Carry
 from metering.rating.period import Rated, rate_period
-from metering.rating.rows import Unpriced
 from metering.rating.usage import HourUse
 from metering.records import HourlyTotal, Watermark, decode, version
 from metering.state import calendar
@@ -24,7 +23,7 @@ from metering.state.corrections import Corrections
 from metering.state.fold import Changes, Chunk, Output, Saved
 from metering.state.postings import Books, Slot, post_close
 from metering.state.rate_state import RateState
-from metering.state.settle import Settling
+from metering.state.settle import Settling, unknown_customer
 from metering.state.totals import usage_of
 
 HEAVY_SLOTS = 5_000
@@ -202,7 +201,7 @@ class RateFold:
         members = self._accounts.catalog.members(account)
         uses = self._uses(account, period)
         if not members:
-            return Rated([], [_unknown_customer(use) for use in uses], {}, 0)
+            return Rated([], [unknown_customer(use) for use in uses], {}, 0)
         carried = self._carried(account, period) if self._accounts.has_contract_scope(account) else {}
         span = calendar.period(period)
         return rate_period(members, uses, span, carried=carried, closing=closing, since=since)
@@ -304,8 +303,3 @@ class RateFold:
         if self._first_period:
             entered = calendar.periods_between(self._first_period, period_of(self.watermark // 1_000))
             self._open_periods |= {period for period in entered if period not in self._state.closed}
-
-
-def _unknown_customer(use: HourUse) -> Unpriced:
-    detail = f"Customer `{use.customer}` is no longer in the catalog; put it back."
-    return Unpriced(use.customer, use.meter, use.hour, use.usage.quantity, "unknown_customer", detail)

@@ -75,7 +75,7 @@ class RateState:
     def set_row(self, slot: Slot, place: Place, row: Row) -> None:
         """Remember a row that is being published."""
         self._rows.setdefault(slot, {})[place] = row
-        value = (str(row.amount), str(row.quantity), row.currency, row.content)
+        value = (str(row.amount), str(row.quantity), row.currency, row.content, row.what)
         self._set(key("row", *slot, *place), value)
 
     def drop_row(self, slot: Slot, place: Place) -> None:
@@ -160,8 +160,8 @@ class RateState:
             slot = Slot(place[0], place[1])
             self._uses.setdefault(slot, {})[use.hour, use.meter, use.dimensions] = _Held(use, version)
         elif kind == "row":
-            amount, quantity, currency, content = value
-            row = Row(int(amount), int(quantity), currency, content)
+            amount, quantity, currency, content, (meter, model, card, version) = value
+            row = Row(int(amount), int(quantity), currency, content, (meter, model, card, version))
             self._rows.setdefault(Slot(*place[:2]), {})[place[2], place[3]] = row
         else:
             self._errors.setdefault(Slot(*place[:2]), {})[place[2], place[3]] = value[0]

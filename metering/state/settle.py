@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from metering.rating.adjust import adjustments
 from metering.rating.rows import ChargeRow, Unpriced
+from metering.rating.usage import HourUse
 from metering.state import calendar
 from metering.state.fold import Output
 from metering.state.postings import (
@@ -108,3 +109,9 @@ def _by_place(found: Iterable[Unpriced]) -> list[Unpriced]:
         held = places.get(place)
         places[place] = missing if held is None else held._replace(quantity=held.quantity + missing.quantity)
     return [places[place] for place in sorted(places)]
+
+
+def unknown_customer(use: HourUse) -> Unpriced:
+    """Usage of a customer that the catalog does not know any more."""
+    detail = f"Customer `{use.customer}` is no longer in the catalog; put it back."
+    return Unpriced(use.customer, use.meter, use.hour, use.usage.quantity, "unknown_customer", detail)

@@ -305,6 +305,13 @@ def test_the_policy_of_a_version_holds_at_its_own_instant_only(change: str) -> N
     assert [s.change for s in agreement(content).spans] == ["continue", change, "continue"]
 
 
+def test_a_customer_that_starts_at_a_switch_leaves_its_policy_to_the_others() -> None:
+    content = Content()
+    content.add_version(FEBRUARY, change="reset")
+    content.add_customer("0", start=FEBRUARY)  # the first of those who share the agreement
+    assert [s.change for s in agreement(content).spans] == ["continue", "reset"]
+
+
 @pytest.mark.parametrize("change", ["continue", "reset", "retroactive"])
 def test_a_sequence_of_plans_takes_each_card_with_its_policy(change: str) -> None:
     content = Content()

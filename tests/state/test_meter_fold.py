@@ -163,8 +163,8 @@ def test_a_tick_lets_time_pass_by_the_brokers_clock() -> None:
 
 
 def test_usage_of_a_closed_period_is_refused_and_kept() -> None:
-    fold = meter_fold()
-    fold.fold([chunk(0, [event(1), tick(), event(2)])], CATALOG)  # two months behind its time
+    fold, later = meter_fold(), NOW + 7 * 24 * HOUR  # 36 days behind the close of November
+    fold.fold([chunk(0, [event(1), tick(), event(2)], appended=later)], CATALOG)
     made = fold.changes()
     assert [r.reason for r in records([made], "rejected")] == ["period_closed"]
 
@@ -176,9 +176,18 @@ def test_usage_of_a_period_that_closed_lately_still_counts() -> None:
 
 
 def test_usage_counts_only_while_its_first_copy_would_still_be_known() -> None:
-    fold, late = meter_fold(), START + 40 * 24 * HOUR
-    fold.fold([chunk(0, [tick(), event(1, hour=5 * 24)], appended=late)], CATALOG)  # 35 days old
-    assert (fold.counters.accepted, fold.counters.rejected) == (0, 1)
+    fold, day = meter_fold(), 24 * HOUR
+    fold.fold([chunk(0, [event(1)], appended=START)], CATALOG)
+    fold.fold([chunk(1, [event(1), event(2, hour=6 * 24)], appended=START + 40 * day)], CATALOG)
+    made = fold.changes()
+    assert [r.reason for r in records([made], "rejected")] == ["too_old"]
+    assert (fold.counters.accepted, fold.counters.rejected) == (2, 1)
+
+
+def test_history_is_taken_when_nothing_was_forgotten_yet() -> None:
+    fold = meter_fold()
+    fold.fold([chunk(0, [event(1)], appended=START + 1_000 * 24 * HOUR)], CATALOG)
+    assert fold.counters.accepted == 1
 
 
 def test_a_meter_counts_from_its_first_hour() -> None:
