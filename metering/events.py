@@ -130,6 +130,14 @@ def _name(value: bytes, refusal: Refusal) -> Refusal:
     )
 
 
+def event_of(plain: object) -> UsageEvent | Refusal:
+    """A usage event from plain values, e.g. one that another event carries."""
+    try:
+        return _normal(msgspec.convert(plain, UsageEvent))
+    except (msgspec.ValidationError, ValueError) as error:
+        return Refusal("wrong_type", f"{error}; see the wire format.")
+
+
 def _open_envelope(number: int, raw: bytes, parts: list[msgspec.Raw]) -> Iterator[Item]:
     if not 0 < len(parts) <= ENVELOPE_LIMIT:
         refusal = Refusal(

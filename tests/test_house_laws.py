@@ -8,7 +8,10 @@ import pytest
 from metering.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-FOLDS = "meter_fold rate_fold measure partitioning dedupe calendar postings".split()
+FOLDS = (
+    "meter_fold rate_fold measure partitioning dedupe calendar postings totals hourly_table amending"
+    " amendments rate_state closed_books corrections settle accounts"
+).split()
 PURE = [
     *sorted((ROOT / "metering" / "rating").glob("*.py")),
     *(ROOT / "metering" / "state" / f"{name}.py" for name in FOLDS),

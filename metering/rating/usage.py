@@ -49,6 +49,8 @@ def merge(a: Usage, b: Usage) -> Usage:
     """The state of both sets of events together."""
     if a.kind != b.kind:
         raise ValueError(f"{a.kind} and {b.kind} cannot be merged")
+    if not a.events or not b.events:  # an hour whose events were all taken back
+        return a if a.events else b
     events = a.events + b.events
     if a.kind in ("sum", "count", "average"):
         return Usage(a.kind, a.quantity + b.quantity, events)

@@ -15,7 +15,7 @@ from zlib import crc32
 
 import msgspec
 
-from metering.events import UsageEvent
+from metering.events import TICK_TYPE, Refusal, UsageEvent
 from metering.state.fold import Segment
 from metering.state.id_file import ID_BYTES, IdFile, columns, contents, join_files, write_ids
 
@@ -34,6 +34,18 @@ def fingerprint(customer: str, source: str, event_id: str) -> bytes:
     """
     text = f"{customer}\0{source}\0{event_id}".encode("utf-8", "surrogatepass")
     return blake2b(text, digest_size=IDENTITY_BYTES).digest()
+
+
+def identity_of(event: UsageEvent | Refusal) -> bytes:
+    """The fingerprint of an event; empty for what has none."""
+    if isinstance(event, Refusal) or event.type == TICK_TYPE:
+        return b""
+    return fingerprint(event.customer, event.source, event.id)
+
+
+def digest_of(identity: bytes) -> int:
+    """What an event adds to the digest of its totals."""
+    return int.from_bytes(identity[:8])
 
 
 def content_of(event: UsageEvent) -> int:

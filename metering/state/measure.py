@@ -53,7 +53,7 @@ def measure(event: UsageEvent, catalog: Catalog) -> tuple[Measure, ...] | Refusa
             return found
         measures.append(found)
     if not in_force:
-        return _refuse(event, "before_meter", f"No meter of type `{event.type}` counts so early.")
+        return refuse(event, "before_meter", f"No meter of type `{event.type}` counts so early.")
     return tuple(measures)
 
 
@@ -84,7 +84,7 @@ def _unique(event: UsageEvent, meter: Meter, dimensions: Dimensions) -> Measure 
     value = _text(_at_path(event.data, meter.value_path))
     place = ".".join(("data", *meter.value_path))
     if not value or len(value) > 1_024:
-        return _refuse(
+        return refuse(
             event, "missing_value", f"`{place}` must be text or a number; meter `{meter.id}` counts it."
         )
     digest = blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
@@ -97,7 +97,7 @@ def _priced(event: UsageEvent, meter: Meter, dimensions: Dimensions, quantity: i
         return price
     if price > meter.max_unit_price:
         place = ".".join(("data", *meter.price_path))
-        return _refuse(
+        return refuse(
             event, "price_too_high", f"`{place}` is above the `max_unit_price` of meter `{meter.id}`."
         )
     return Measure(meter, dimensions, quantity, str(price))
@@ -106,21 +106,21 @@ def _priced(event: UsageEvent, meter: Meter, dimensions: Dimensions, quantity: i
 def _unknown(event: UsageEvent, catalog: Catalog) -> Refusal | None:
     customer = catalog.customer(event.customer)
     if customer is None:
-        return _refuse(
+        return refuse(
             event,
             "unknown_customer",
             f"No customer `{event.customer}` is in the catalog; add it, then retry this event.",
         )
     if not catalog.meters_for(event.type):
-        return _refuse(
+        return refuse(
             event,
             "unknown_type",
             f"No meter reads events of type `{event.type}`; add one, then retry this event.",
         )
     if customer.end_ms is not None and event.at >= customer.end_ms:
-        return _refuse(event, "after_end", f"The event is later than the end of customer `{event.customer}`.")
+        return refuse(event, "after_end", f"The event is later than the end of customer `{event.customer}`.")
     if event.at < customer.start_ms:
-        return _refuse(
+        return refuse(
             event,
             "before_start",
             f"The event is earlier than the start of customer `{event.customer}`.",
@@ -137,19 +137,19 @@ def _number(
         return value * ONE  # the common case, without a Decimal
     place = ".".join(("data", *path))
     if value is None:
-        return _refuse(event, "missing_value", f"`{place}` is missing; meter `{meter.id}` needs it.")
+        return refuse(event, "missing_value", f"`{place}` is missing; meter `{meter.id}` needs it.")
     number = _exact(value)
     if number is None:
-        return _refuse(event, "not_a_number", f"`{place}` must be a JSON number or a plain decimal string.")
+        return refuse(event, "not_a_number", f"`{place}` must be a JSON number or a plain decimal string.")
     if number < 0:
-        return _refuse(event, "negative_value", f"`{place}` is negative; usage cannot be.")
+        return refuse(event, "negative_value", f"`{place}` is negative; usage cannot be.")
     decimal = Decimal(number)
     if decimal and decimal.adjusted() >= LARGEST_DIGITS:
-        return _refuse(
+        return refuse(
             event, "too_large", f"`{place}` has more than {LARGEST_DIGITS} digits before the point."
         )
     if _decimals(decimal) > scale:
-        return _refuse(
+        return refuse(
             event,
             "too_many_decimals",
             f"`{place}` has more than the {scale} decimals of meter `{meter.id}`; it is not rounded.",
@@ -180,7 +180,7 @@ def _dimensions(event: UsageEvent, meter: Meter) -> Dimensions | Refusal:
     for name, path in zip(meter.dimensions, meter.dimension_paths, strict=True):
         value = _text(_at_path(event.data, path))
         if not value or len(value) > 256 or not value.isprintable():
-            return _refuse(
+            return refuse(
                 event,
                 "bad_dimension",
                 f"`{'.'.join(('data', *path))}` must be text of 1 to 256 printable characters;"
@@ -206,5 +206,6 @@ def _at_path(data: Mapping[str, Any] | None, path: tuple[str, ...]) -> Any:
     return value
 
 
-def _refuse(event: UsageEvent, reason: str, detail: str) -> Refusal:
+def refuse(event: UsageEvent, reason: str, detail: str) -> Refusal:
+    """Why an event is not counted, with what is known of it."""
     return Refusal(reason, detail, event.customer, event.id, event.type)

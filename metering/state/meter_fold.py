@@ -14,20 +14,20 @@ import msgspec
 
 from metering.catalog.resolved import Catalog
 from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
-from metering.rating.usage import Dimensions
 from metering.records import DeadLetter, Watermark, encode, key, version
+from metering.state.amending import Amending
+from metering.state.amendments import AMEND, RESERVED, VOID, read_amendment
 from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
-from metering.state.dedupe import HORIZON_DAYS, MEMORY_IDS, SeenIds, content_of, fingerprint
-from metering.state.fold import Changes, Chunk, Entry, Output, Saved
-from metering.state.measure import Measure, measure
+from metering.state.dedupe import HORIZON_DAYS, MEMORY_IDS, SeenIds, content_of, digest_of, identity_of
+from metering.state.fold import Changes, Chunk, Output, Saved
+from metering.state.hourly_table import HourlyTable
+from metering.state.measure import Measure, measure, refuse
 from metering.state.partitioning import partition_of
-from metering.state.totals import DIGESTS, LARGEST_VALUES, Total, record_of
+from metering.state.totals import LARGEST_VALUES
 
 HEAVY_TOTALS = 50_000
 HEAVY_LETTER_BYTES = 4 << 20
 LETTER_PAYLOAD_BYTES = 6 << 20  # a longer record stays whole only at its place in Kafka
-
-TotalKey = tuple[str, str, Dimensions, int]  # customer, meter, dimensions, hour
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,10 @@ class MeterFold:
     memory_ids: int = MEMORY_IDS
 
     def __post_init__(self) -> None:
-        self._totals: dict[TotalKey, Total] = {}
+        self._table = HourlyTable()
         self._seen = SeenIds(self.ids_folder, self.memory_ids)
+        self._amending = Amending(self._table, self._seen)
         self._on_disk: dict[bytes, int] = {}  # of the chunk in hand: ids that files hold
-        self._periods: set[str] = set()  # billing periods that hold totals
-        self._changed: set[TotalKey] = set()
         self._letters: list[Output] = []
         self._letter_bytes = 0
         self._first_unsaved = 0
@@ -102,7 +101,7 @@ class MeterFold:
             self._revision = catalog.revision
             self._seen.advance(chunk.appended)
             items = list(decode_values(chunk.values))
-            identities = [_identity(item.event) for item in items]
+            identities = [identity_of(item.event) for item in items]
             self._on_disk = self._seen.among([i for i in identities if i])
             for item, identity in zip(items, identities, strict=True):
                 self._fold_item(item, identity, chunk, catalog)
@@ -137,31 +136,59 @@ class MeterFold:
             self.watermark = max(self.watermark, appended - idle)
 
     def _count(self, event: UsageEvent, identity: bytes, chunk: Chunk, catalog: Catalog) -> Refusal | None:
+        if event.type.startswith(RESERVED):
+            return self._correct(event, identity, chunk, catalog)
         measures = measure(event, catalog)
         if isinstance(measures, Refusal):
             return measures
         refusal = self._misplaced(event, chunk, catalog)
         if refusal is not None:
             return refusal
-        content = content_of(event)
-        known = self._seen.content(identity)
-        known = self._on_disk.get(identity) if known is None else known
+        content, known = content_of(event), self._known(identity)
         if known is not None:
             return self._second_copy(event, known == content)
-        hour = hour_of(event.at)
-        refusal = self._too_late(event, hour) or self._uncountable(event, hour, measures)
+        refusal = self._too_late(event) or self._uncountable(event, measures)
         if refusal is not None:
             return refusal
         self._seen.add(identity, content, chunk.appended)
-        self._accept(event, hour, measures, int.from_bytes(identity[:8]))
+        self._accept(event, measures, digest_of(identity))
         return None
+
+    def _known(self, identity: bytes) -> int | None:
+        """The content of an accepted event, in memory or among the chunk's ids on disk."""
+        held = self._seen.content(identity)
+        return self._on_disk.get(identity) if held is None else held
+
+    # -- corrections of single events -------------------------------------------------------------
+
+    def _correct(self, event: UsageEvent, identity: bytes, chunk: Chunk, catalog: Catalog) -> Refusal | None:
+        refusal = self._misplaced(event, chunk, catalog)
+        if refusal is not None:
+            return refusal
+        known = self._known(identity)
+        if known is not None:
+            return self._second_copy(event, known == content_of(event))
+        if event.type not in (VOID, AMEND):
+            return refuse(event, "unknown_type", f"`{event.type}` is no correction that is known.")
+        found = read_amendment(event)
+        if isinstance(found, Refusal):
+            return found
+        refusal = self._too_late(found.original) or self._amending.apply(
+            event, found, catalog, chunk.appended
+        )
+        if refusal is None:
+            self._seen.add(identity, content_of(event), chunk.appended)
+            self.counters.accepted += 1
+        return refusal
+
+    # -- what is refused --------------------------------------------------------------------------
 
     def _second_copy(self, event: UsageEvent, is_same: bool) -> Refusal | None:
         """A plain duplicate is counted; one with other content is a conflict, and the first copy stays."""
         if is_same:
             self.counters.duplicates += 1
             return None
-        return _refuse(
+        return refuse(
             event,
             "conflict",
             f"Event `{event.id}` came before with another type, time or data; the first copy counts.",
@@ -171,48 +198,46 @@ class MeterFold:
         account = catalog.account_of(event.customer)
         if partition_of(account, self.rules.partitions) != self.rules.partition:
             whose = "the customer" if account == event.customer else f"the customer's pool `{account}`"
-            return _refuse(
+            return refuse(
                 event,
                 "wrong_partition",
                 f"The record's key is not {whose}, or its partitioner is not murmur2: set both.",
             )
         if event.at > chunk.appended + self.rules.max_future_ms:
-            return _refuse(
-                event, "in_the_future", "`time` is ahead of the broker's clock; correct the clock."
-            )
+            return refuse(event, "in_the_future", "`time` is ahead of the broker's clock; correct the clock.")
         return None
 
-    def _too_late(self, event: UsageEvent, hour: int) -> Refusal | None:
+    def _too_late(self, event: UsageEvent) -> Refusal | None:
         """Usage counts only while its id would still be known, had it come before.
 
         Its first copy cannot have been appended earlier than its own time, less the allowed skew.
         """
-        period = period_of(hour)
+        period = period_of(hour_of(event.at))
         if self._is_beyond_correction(period):
-            return _refuse(
+            return refuse(
                 event, "period_closed", f"Billing period {period} closed more than {HORIZON_DAYS} days ago."
             )
         if self._seen.may_have_forgotten(event.at - self.rules.max_future_ms):
-            return _refuse(
+            return refuse(
                 event,
                 "too_old",
                 f"The usage is more than {HORIZON_DAYS} days old: a copy of it may have been counted.",
             )
         return None
 
-    def _uncountable(self, event: UsageEvent, hour: int, measures: Sequence[Measure]) -> Refusal | None:
+    def _uncountable(self, event: UsageEvent, measures: Sequence[Measure]) -> Refusal | None:
         for found in measures:
-            total = self._totals.get((event.customer, found.meter.id, found.dimensions, hour))
+            total = self._table.total(event, found)
             if total is None:
                 continue
             if total.kind != found.meter.aggregation:
-                return _refuse(
+                return refuse(
                     event,
                     "meter_changed",
                     f"Meter `{found.meter.id}` was {total.kind} in this hour; define a new meter instead.",
                 )
             if found.value and not total.has_room(found):
-                return _refuse(
+                return refuse(
                     event,
                     "too_many_values",
                     f"Meter `{found.meter.id}` has {LARGEST_VALUES:,} distinct values in this hour;"
@@ -220,21 +245,12 @@ class MeterFold:
                 )
         return None
 
-    def _accept(self, event: UsageEvent, hour: int, measures: Sequence[Measure], digest: int) -> None:
-        late = (hour + HOUR_SECONDS) * 1_000 <= self.watermark
+    def _accept(self, event: UsageEvent, measures: Sequence[Measure], digest: int) -> None:
+        late = (hour_of(event.at) + HOUR_SECONDS) * 1_000 <= self.watermark
         self.counters.accepted += 1
         self.counters.late += late
         self.watermark = max(self.watermark, event.at)
-        for found in measures:
-            total_key = (event.customer, found.meter.id, found.dimensions, hour)
-            total = self._totals.get(total_key)
-            if total is None:
-                total = self._totals[total_key] = Total(found.meter.aggregation)
-                self._periods.add(period_of(hour))
-            total.add(found, event.at, event.id)
-            total.late += late
-            total.digest = (total.digest + digest) % DIGESTS
-            self._changed.add(total_key)
+        self._table.add(event, measures, digest, late=late)
 
     def _dead_letter(self, item: Item, refusal: Refusal, chunk: Chunk) -> Output:
         offset = chunk.offsets[item.value]
@@ -261,13 +277,13 @@ class MeterFold:
     @property
     def is_heavy(self) -> bool:
         """Whether so much has changed that it should be made durable before more is folded."""
-        return len(self._changed) > HEAVY_TOTALS or self._letter_bytes > HEAVY_LETTER_BYTES
+        return len(self._table) > HEAVY_TOTALS or self._letter_bytes > HEAVY_LETTER_BYTES
 
     @property
     def has_open_periods(self) -> bool:
         """Whether there are totals that a watermark has yet to close."""
         grace = self.rules.grace_hours
-        return any(not is_closed(period, self.watermark, grace) for period in self._periods)
+        return any(not is_closed(period, self.watermark, grace) for period in self._table.periods)
 
     def snapshot(self) -> Snapshot:
         """Position, watermark and counters as they are now."""
@@ -277,14 +293,16 @@ class MeterFold:
         """What has changed since the last call; None when nothing has."""
         if not self._dirty or self.offset is None:
             return None
-        changed = sorted(self._changed)
         stamp = str(version(self.rules.epoch, self.offset, self._revision))
-        outputs = self._letters + [self._hourly(k, stamp) for k in changed]
+        hourly, entries = self._table.take(self.rules.hourly_topic, self.offset, stamp)
+        outputs = self._letters + hourly
         if self.watermark != self._announced:
             outputs.append(self._watermark_record(stamp))
         segments = self._seen.take_segments(self._first_unsaved, self.offset)
-        entries = [self._entry(k) for k in changed] + self._forget_closed()
-        self._changed, self._letters, self._letter_bytes, self._dirty = set(), [], 0, False
+        entries += self._table.forget(self._is_beyond_correction, self.offset) + self._amending.take(
+            self.offset
+        )
+        self._letters, self._letter_bytes, self._dirty = [], 0, False
         self._first_unsaved, self._announced = self.offset, self.watermark
         header = _Header(self.counters, self.watermark, self._seen.newest_day, self._seen.first_day)
         return Changes(
@@ -297,33 +315,15 @@ class MeterFold:
             outputs=outputs,
         )
 
-    def _hourly(self, total_key: TotalKey, stamp: str) -> Output:
-        record = record_of(self._totals[total_key], *total_key, stamp)
-        return Output(self.rules.hourly_topic, _total_key_bytes(total_key), encode(record))
-
     def _watermark_record(self, stamp: str) -> Output:
         record = Watermark(self.rules.partition, self.watermark, stamp)
         place = key("watermark", self.rules.partition)
         return Output(self.rules.hourly_topic, place, encode(record))
 
-    def _entry(self, total_key: TotalKey) -> Entry:
-        assert self.offset is not None
-        return Entry(_total_key_bytes(total_key), self._totals[total_key].saved(), self.offset)
-
     def _is_beyond_correction(self, period: str) -> bool:
         """Whether late usage of a period can no longer become an adjustment."""
         hours = self.rules.grace_hours + HORIZON_DAYS * 24
         return is_closed(period, self.watermark, hours)
-
-    def _forget_closed(self) -> list[Entry]:
-        """Drop the totals of periods that no event can correct any more."""
-        assert self.offset is not None
-        closed = {p for p in self._periods if self._is_beyond_correction(p)}
-        gone = [k for k in self._totals if period_of(k[3]) in closed] if closed else []
-        for total_key in gone:
-            del self._totals[total_key]
-        self._periods -= closed
-        return [Entry(_total_key_bytes(k), None, self.offset) for k in gone]
 
     def restore(self, saved: Saved) -> None:
         """Take over a durable copy; only on a fresh fold."""
@@ -334,28 +334,6 @@ class MeterFold:
         self._announced = header.watermark
         for entry in saved.entries:
             assert entry.value is not None
-            total_key = _total_key(entry.key)
-            self._totals[total_key] = Total.restored(entry.value)
-            self._periods.add(period_of(total_key[3]))
+            if not self._amending.restore(entry.key, entry.value):
+                self._table.restore(entry.key, entry.value)
         self._seen.restore(saved.segments, header.newest_day, header.first_day, saved.offset)
-
-
-def _identity(event: UsageEvent | Refusal) -> bytes:
-    """The fingerprint of an event; empty for what has none."""
-    if isinstance(event, Refusal) or event.type == TICK_TYPE:
-        return b""
-    return fingerprint(event.customer, event.source, event.id)
-
-
-def _refuse(event: UsageEvent, reason: str, detail: str) -> Refusal:
-    return Refusal(reason, detail, event.customer, event.id, event.type)
-
-
-def _total_key_bytes(total_key: TotalKey) -> bytes:
-    customer, meter, dimensions, hour = total_key
-    return key(customer, meter, hour, *(part for pair in dimensions for part in pair))
-
-
-def _total_key(raw: bytes) -> TotalKey:
-    customer, meter, hour, *rest = msgspec.json.decode(raw)
-    return customer, meter, tuple(zip(rest[::2], rest[1::2], strict=True)), hour

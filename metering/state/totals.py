@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,7 @@ from metering.state.measure import MICRO, ONE, PRICE_DECIMALS, Measure
 
 LARGEST_VALUES = 50_000  # distinct values in one total: it travels whole in one record
 DIGESTS = 1 << 64
+_RESTATED = {"kind": "total", "customer": "", "meter": "", "hour": 0, "version": "0"}
 _WITH_VALUES = frozenset({"unique", "each", "priced"})
 
 
@@ -54,6 +56,39 @@ class Total:
             return
         self.values[measure.value] = held + (1 if self.kind == "each" else measure.quantity)
         self.quantity += measure.quantity
+
+    def take_back(self, measure: Measure, at: int, event_id: str) -> bool:
+        """Count one event less; False when the total cannot tell what is left without it."""
+        if not self._can_take_back(measure, at, event_id):
+            return False
+        if self.kind in ("sum", "count", "average"):
+            self.quantity -= measure.quantity
+        elif self.kind in ("each", "priced"):
+            left = self.values[measure.value] - (1 if self.kind == "each" else measure.quantity)
+            self.quantity -= measure.quantity
+            self.values[measure.value] = left
+            if not left:
+                del self.values[measure.value]
+        self.events -= 1
+        if not self.events:
+            self.quantity, self.values, self.last = 0, {}, (0, "")
+        return True
+
+    def _can_take_back(self, measure: Measure, at: int, event_id: str) -> bool:
+        if self.events <= 1 or self.kind in ("sum", "count", "average", "each", "priced"):
+            return self.events > 0
+        if self.kind == "latest":
+            return (at, event_id) != self.last
+        return self.kind != "unique" and measure.quantity != self.quantity
+
+    def restate(self, plain: Mapping[str, Any]) -> bool:
+        """Take a state computed from the archive, if it was computed from this one."""
+        if plain.get("digest") != f"{self.digest:016x}":
+            return False
+        stated = usage_of(msgspec.convert({**_RESTATED, **plain, "aggregation": self.kind}, HourlyTotal))
+        self.quantity, self.events = stated.quantity, stated.events
+        self.values, self.last = dict(stated.values), stated.last
+        return True
 
     def saved(self) -> bytes:
         """The total as an entry of the journal."""

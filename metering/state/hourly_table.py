@@ -1,0 +1,85 @@
+"""The hourly totals of one partition: what is counted, what has changed, what can no longer change."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from metering.events import UsageEvent
+from metering.rating.usage import Dimensions
+from metering.records import encode, key
+from metering.state.calendar import hour_of, period_of
+from metering.state.fold import Entry, Output
+from metering.state.measure import Measure
+from metering.state.totals import DIGESTS, Total, record_of
+
+TotalKey = tuple[str, str, Dimensions, int]  # customer, meter, dimensions, hour
+
+
+class HourlyTable:
+    """Totals by customer, meter, dimensions and hour."""
+
+    def __init__(self) -> None:
+        self._totals: dict[TotalKey, Total] = {}
+        self._changed: set[TotalKey] = set()
+        self.periods: set[str] = set()  # billing periods that hold totals
+
+    def __len__(self) -> int:
+        return len(self._changed)
+
+    def total(self, event: UsageEvent, found: Measure) -> Total | None:
+        """The total that a measure of an event belongs to."""
+        return self._totals.get(_place(event, found))
+
+    def add(self, event: UsageEvent, measures: Sequence[Measure], digest: int, *, late: bool) -> None:
+        """Count an event."""
+        for found in measures:
+            place = _place(event, found)
+            total = self._totals.get(place)
+            if total is None:
+                total = self._totals[place] = Total(found.meter.aggregation)
+                self.periods.add(period_of(place[3]))
+            total.add(found, event.at, event.id)
+            total.late += late
+            total.digest = (total.digest + digest) % DIGESTS
+            self._changed.add(place)
+
+    def put(self, event: UsageEvent, found: Measure, total: Total) -> None:
+        """Put a corrected total in place of the one that a measure belongs to."""
+        self._totals[_place(event, found)] = total
+        self._changed.add(_place(event, found))
+
+    def take(self, topic: str, offset: int, stamp: str) -> tuple[list[Output], list[Entry]]:
+        """The records and entries of what has changed since the last call."""
+        changed = sorted(self._changed)
+        self._changed = set()
+        outputs = [
+            Output(topic, place_key(place), encode(record_of(self._totals[place], *place, stamp)))
+            for place in changed
+        ]
+        return outputs, [Entry(place_key(place), self._totals[place].saved(), offset) for place in changed]
+
+    def forget(self, is_final: Callable[[str], bool], offset: int) -> list[Entry]:
+        """Drop the totals of periods that no event can correct any more."""
+        final = {period for period in self.periods if is_final(period)}
+        gone = [place for place in self._totals if period_of(place[3]) in final] if final else []
+        for place in gone:
+            del self._totals[place]
+        self.periods -= final
+        return [Entry(place_key(place), None, offset) for place in gone]
+
+    def restore(self, raw: bytes, value: bytes) -> None:
+        """Take back a saved total."""
+        customer, meter, hour, *rest = msgspec.json.decode(raw)
+        place = (customer, meter, tuple(zip(rest[::2], rest[1::2], strict=True)), hour)
+        self._totals[place] = Total.restored(value)
+        self.periods.add(period_of(hour))
+
+
+def _place(event: UsageEvent, found: Measure) -> TotalKey:
+    return event.customer, found.meter.id, found.dimensions, hour_of(event.at)
+
+
+def place_key(place: TotalKey) -> bytes:
+    """The key of a total, on its topic and in the journal."""
+    customer, meter, dimensions, hour = place
+    return key(customer, meter, hour, *(part for pair in dimensions for part in pair))
