@@ -11,6 +11,7 @@ from metering.books_commands import audit, explain, rate, whatif
 from metering.catalog.cli import app as catalog_app
 from metering.commands import bill, dev, send, status, stop_children_when_told
 from metering.console import console, run_command
+from metering.correct_commands import app as correct_app
 from metering.local.cli import app as local_app
 from metering.settings import settings
 
@@ -19,6 +20,7 @@ topics_app = typer.Typer(no_args_is_help=True, help="The Kafka topics of a deplo
 app.add_typer(local_app, name="local")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(topics_app, name="topics")
+app.add_typer(correct_app, name="correct")
 for command in (dev, send, bill, explain, audit, whatif, rate, status):
     app.command()(command)
 
