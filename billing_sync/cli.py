@@ -9,9 +9,9 @@ import typer
 from rich.table import Table
 
 from billing_sync.books import ClickHouseBooks
-from billing_sync.ledger import Ledger
+from billing_sync.ledger import Ledger, ledger_path
 from billing_sync.planner import invoice_id, plan_invoice
-from billing_sync.run import InvoiceResult, RunResult, ledger_path, run_once
+from billing_sync.run import InvoiceResult, RunResult, run_once
 from metering.console import console, run_command
 from metering.errors import UserError
 from metering.settings import settings

@@ -9,12 +9,13 @@ import fcntl
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from billing_sync.planner import Plan, PlannedLine
 from metering.errors import UserError
+from metering.settings import Settings
 
 SCHEMA = 1
 _TABLES = """
@@ -33,6 +34,11 @@ CREATE TABLE parked (
     customer TEXT NOT NULL, period TEXT NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (customer, period));
 """
+
+
+def ledger_path(settings: Settings) -> Path:
+    """Where the ledger of a deployment is."""
+    return settings.home / "billing" / "ledger.sqlite3"
 
 
 class Entry(NamedTuple):
@@ -201,6 +207,32 @@ class Ledger:
                 "UPDATE request SET state = 'done', external = ? WHERE id = ?",
                 (external, request_id),
             )
+
+
+class LedgerReader:
+    """A ledger as it stands, read beside whoever sends; one that is not there is empty."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def entry(self, invoice: str) -> Entry | None:
+        """An invoice by our id."""
+        found = self._rows("SELECT plan, state, reason, external, number FROM invoice WHERE id = ?", invoice)
+        return Entry(_plan(found[0][0]), *found[0][1:]) if found else None
+
+    def parked(self, customer: str, period: str) -> str:
+        """Why a period cannot be billed yet; empty when nothing is known."""
+        found = self._rows("SELECT reason FROM parked WHERE customer = ? AND period = ?", customer, period)
+        return str(found[0][0]) if found else ""
+
+    def _rows(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
+        if not self._path.exists():
+            return []
+        try:
+            with closing(sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+                return db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise UserError(f"the ledger {self._path} cannot be read: {error}") from error
 
 
 def _plan(text: str) -> Plan:

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
 
 from billing_sync.books import BookSource, ClickHouseBooks, ClosedPeriod
 from billing_sync.currencies import exponent_and_step
-from billing_sync.ledger import Entry, Ledger
+from billing_sync.ledger import Entry, Ledger, ledger_path
 from billing_sync.planner import invoice_id, plan_invoice
 from billing_sync.port import Halt
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider, api_key
@@ -53,11 +52,6 @@ class RunResult:
     def is_settled(self) -> bool:
         """Whether nothing waits and nothing is blocked."""
         return not self.waiting and all(i.state in ("finalized", "carried") for i in self.invoices)
-
-
-def ledger_path(settings: Settings) -> Path:
-    """Where the ledger of a deployment is."""
-    return settings.home / "billing" / "ledger.sqlite3"
 
 
 def run_once(settings: Settings, *, period: str | None = None, live: bool = False) -> RunResult:

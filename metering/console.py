@@ -4,11 +4,18 @@ import sys
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
 
 from metering.errors import UserError
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, emoji=False)  # `2:1234:0` is a place
+errors = Console(stderr=True, highlight=False, emoji=False)
+
+
+def literal(text: str) -> Text:
+    """Text from outside as it is: no markup in it, and codes that could steer a terminal are shown."""
+    return Text("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text))
 
 
 def run_command(app: Callable[[], object]) -> None:
@@ -16,7 +23,7 @@ def run_command(app: Callable[[], object]) -> None:
     try:
         app()
     except UserError as error:
-        errors.print(f"[red]error:[/] {error}", soft_wrap=True)
+        errors.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         if error.hint:
-            errors.print(f"  [dim]→[/] {error.hint}", soft_wrap=True)
+            errors.print(f"  [dim]→[/] {escape(error.hint)}", soft_wrap=True)
         sys.exit(2)

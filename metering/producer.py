@@ -45,11 +45,14 @@ class UsageProducer:
 
     async def send(self, records: Iterable[tuple[bytes, bytes]]) -> int:
         """Send (key, value) records and wait until the broker has all of them; how many."""
+        return len(await self.deliver(records))
+
+    async def deliver(self, records: Iterable[tuple[bytes, bytes]]) -> list[tuple[int, int]]:
+        """Send (key, value) records; the partition and offset at which the broker has each."""
         assert self._producer is not None, "use it as a context manager"
         waiting = [await self._producer.send(self._topic, value, key=key) for key, value in records]
-        for sent in waiting:
-            await sent
-        return len(waiting)
+        placed = [await sent for sent in waiting]
+        return [(found.partition, found.offset) for found in placed]
 
     async def tick(self, partitions: int, idle_ms: int = 0) -> None:
         """Say in each partition that nothing is on its way that is older than `idle_ms`."""

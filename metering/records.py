@@ -5,7 +5,7 @@ Quantities and amounts are decimal strings, never JSON numbers: a JSON number lo
 milliseconds, hours are epoch seconds of the first second of the hour, UTC.
 """
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -169,6 +169,26 @@ class DeadLetter(msgspec.Struct, tag="rejected", tag_field="kind", frozen=True):
     version: str
 
 
+class LetterAction(msgspec.Struct, tag="action", tag_field="kind", frozen=True, omit_defaults=True):
+    """What a person did about a dead letter (`usage.rejected`): nothing is taken away by it.
+
+    `topic`, `partition`, `offset` and `index` name the letter. A retried one stands again in the
+    topic of the events at `sent_partition` and `sent_offset`. `at` is epoch ms.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    index: int
+    action: Literal["retried", "discarded"]
+    actor: str
+    reason: str
+    at: int
+    version: str
+    sent_partition: int = -1
+    sent_offset: int = -1
+
+
 class Progress(msgspec.Struct, tag="progress", tag_field="kind", frozen=True):
     """What one fold has done with one partition so far (`pipeline.progress`).
 
@@ -191,7 +211,7 @@ class Progress(msgspec.Struct, tag="progress", tag_field="kind", frozen=True):
     at: int
 
 
-Record = HourlyTotal | Watermark | Charge | RatingError | PeriodClose | DeadLetter | Progress
+Record = HourlyTotal | Watermark | Charge | RatingError | PeriodClose | DeadLetter | LetterAction | Progress
 
 RecordT = TypeVar("RecordT", bound=Record)
 

@@ -91,6 +91,13 @@ class Books:
         rows = self._rows("SELECT partition, next_offset FROM progress_current WHERE fold = 'meter'")
         return {int(partition): int(offset) for partition, offset in rows}
 
+    def watermarks(self) -> dict[int, int]:
+        """How far event time has come in each partition of usage.events, epoch ms."""
+        rows = self._rows(
+            "SELECT partition, toUnixTimestamp64Milli(watermark) FROM progress_current WHERE fold = 'meter'"
+        )
+        return {int(partition): int(time) for partition, time in rows}
+
     def stored(self) -> dict[tuple[str, int], int]:
         """Next offset of each topic's partition that the sink will store."""
         rows = self._rows("SELECT k_topic, k_partition, next_offset FROM sink_progress_current")

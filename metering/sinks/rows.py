@@ -13,6 +13,7 @@ from metering.records import (
     Charge,
     DeadLetter,
     HourlyTotal,
+    LetterAction,
     PeriodClose,
     Progress,
     RatingError,
@@ -22,7 +23,7 @@ from metering.sinks.audit_rows import AUDIT_COLUMNS, audit_rows
 from metering.state.fold import Chunk
 
 Row = tuple[Any, ...]
-Record = HourlyTotal | Watermark | Charge | RatingError | PeriodClose | DeadLetter | Progress
+Record = HourlyTotal | Watermark | Charge | RatingError | PeriodClose | DeadLetter | LetterAction | Progress
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -51,6 +52,9 @@ _COLUMNS = {
     "rejected": (
         "k_topic k_partition k_offset k_index appended reason detail customer event_id event_type"
         " payload version"
+    ),
+    "rejected_actions": (
+        "k_topic k_partition k_offset k_index acted action actor reason sent_partition sent_offset version"
     ),
     "progress": (
         "fold partition next_offset watermark read accepted duplicates rejected late"
@@ -161,6 +165,11 @@ def _letter(r: DeadLetter) -> TableRow:
     return TableRow("rejected", (*place, *facts))
 
 
+def _action(r: LetterAction) -> TableRow:
+    facts = (_time(r.at), r.action, r.actor, r.reason, r.sent_partition, r.sent_offset, int(r.version))
+    return TableRow("rejected_actions", (r.topic, r.partition, r.offset, r.index, *facts))
+
+
 def _progress(r: Progress) -> TableRow:
     counters = (r.read, r.accepted, r.duplicates, r.rejected, r.late)
     # Positions only grow; at one position the latest report wins.
@@ -185,6 +194,7 @@ _MAKERS: dict[type, Any] = {
     RatingError: _error,
     PeriodClose: _close,
     DeadLetter: _letter,
+    LetterAction: _action,
     Progress: _progress,
 }
 
