@@ -19,7 +19,7 @@ from metering.offline import Offline, rate_file
 from metering.rating.money import format_micro
 from metering.rating.words import row_lines
 from metering.settings import settings
-from metering.sinks.client import connect
+from metering.sinks.client import LONG_ANSWER_SECONDS, connect
 from metering.sinks.queries import Books
 from metering.state import calendar
 
@@ -48,6 +48,12 @@ def _hour(text: str) -> int:
         raise UserError(f"`{text}` is not an hour", hint="write it as 2026-11-20T10") from error
     hour = hour.replace(tzinfo=hour.tzinfo or UTC)
     return int(hour.timestamp()) // 3_600 * 3_600
+
+
+def _patient() -> Any:
+    """A client for questions over all the books."""
+    url, database = settings().clickhouse(), settings().database
+    return connect(url, database, answer_seconds=LONG_ANSWER_SECONDS)
 
 
 def explain(
@@ -92,7 +98,7 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Compute hourly totals and charges again in SQL and compare; exit code 1 when they differ."""
-    with connect(settings().clickhouse(), settings().database) as client:
+    with _patient() as client:
         found = run_audit(client, _period(period) if period else "")
     if as_json:
         console.print_json(json.dumps(_audit_plain(found)))
@@ -142,7 +148,7 @@ def whatif(
     from metering.whatif import what_if  # pandas takes a second to import
 
     new, span = load_folder(catalog), calendar.period(_period(period))
-    with connect(settings().clickhouse(), settings().database) as client:
+    with _patient() as client:
         found = what_if(client, new, span, customer)
     if csv is not None:
         found.table.to_csv(csv, index=False)

@@ -11,6 +11,7 @@ from metering.errors import UserError
 
 _CONNECT_SECONDS = 10
 _ANSWER_SECONDS = 30
+LONG_ANSWER_SECONDS = 1_800  # of a question over all the books
 
 # From measurements with ClickHouse 26 and the list that Kafka Connect's sink retries.
 _RETRY = frozenset([3, 159, 164, 202, 203, 209, 210, 236, 241, 242, 252, 285, 319, 394, 425, 999])
@@ -59,10 +60,11 @@ def _parameters(url: str, database: str) -> dict[str, Any]:
     }
 
 
-def connect(url: str, database: str) -> Any:
+def connect(url: str, database: str, *, answer_seconds: int = _ANSWER_SECONDS) -> Any:
     """A blocking client; an unreachable address is an error that says what to do."""
+    parameters = _parameters(url, database) | {"send_receive_timeout": answer_seconds}
     try:
-        return clickhouse_connect.get_client(**_parameters(url, database))
+        return clickhouse_connect.get_client(**parameters)
     except (ClickHouseError, OSError) as error:
         raise unreachable(url, database, error) from error
 

@@ -134,6 +134,7 @@ TAMPERED = [
         "hourly",
     ),
     ("hourly", "quantity = quantity + 1 WHERE meter = 'seats'", "hourly"),
+    ("charges", "meter = 'nothing' WHERE price = 'calls' AND quantity_after = 3", "charge"),
 ]
 
 
