@@ -17,6 +17,12 @@ demo: $(READY) ## from real usage events to a bill and an account that adds up
 test: $(READY) ## every test, on the real parts
 	$(BIN)/pytest -q
 
+EVENTS ?= 1000000
+SEED ?= 1
+MINUTES ?= 6
+chaos: $(READY) ## kills, full disks and clock steps under a million events; then everything is compared
+	$(BIN)/python -m tests.chaos.run --events $(EVENTS) --seed $(SEED) --minutes $(MINUTES)
+
 bench-rating: $(READY) ## rows a second: numpy, integers and a Decimal loop side by side
 	$(BIN)/python -m tests.bench.bench_rating
 
@@ -35,4 +41,4 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test bench-rating bench-whatif bench-dedupe check clean
+.PHONY: help demo test chaos bench-rating bench-whatif bench-dedupe check clean

@@ -5,9 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from metering.local import parts
 from metering.settings import Settings
+
+# Machines are shared: how long an example takes says nothing about the code.
+hypothesis_settings.register_profile("shared", deadline=None)
+hypothesis_settings.load_profile("shared")
 
 for variable in [v for v in os.environ if v.startswith(("METERING_", "KAFKA_", "CLICKHOUSE_"))]:
     if variable not in ("METERING_CACHE", "METERING_LOCAL_KAFKA"):

@@ -68,6 +68,8 @@ def test_corrections_reach_the_books_and_the_audit(deployment: Settings, meterin
         send(deployment, event(1, 4, "u1"), event(2, 9, "u2"), event(3, 6, "u2"))
         before = amounts(bytes="9.5", peak="18", seats="60", users="6")
         wait_for(lambda _: charges(deployment) == before, deployment)
+        stored = amounts(bytes="19", peak="9", seats="6", users="2")
+        wait_for(lambda books: books.metered(PERIOD) == stored, deployment)
         shown = metering("void", "e2", "--reason", "a load test")
         assert "nothing was sent" in shown.output
         assert "charge of a peak" in shown.output
@@ -75,10 +77,14 @@ def test_corrections_reach_the_books_and_the_audit(deployment: Settings, meterin
         wait_for(
             lambda _: charges(deployment) == amounts(bytes="5", peak="12", seats="60", users="6"), deployment
         )
+        stored = amounts(bytes="10", peak="6", seats="6", users="2")
+        wait_for(lambda books: books.metered(PERIOD) == stored, deployment)
         words = ["--data", '{"n": 1, "user": "u1"}', "--reason", "wrong size", "--yes"]
         assert metering("amend", "e3", *words).exit_code == 0
         after = amounts(bytes="2.5", peak="8", seats="10", users="3")
         wait_for(lambda _: charges(deployment) == after, deployment)
+        stored = amounts(bytes="5", peak="4", seats="1", users="1")
+        wait_for(lambda books: books.metered(PERIOD) == stored, deployment)
         gone = metering("void", "e2", "--reason", "again", "--yes")
         assert gone.exit_code != 0
     with connect(deployment.clickhouse(), deployment.database) as client:

@@ -1,0 +1,1 @@
+"""Chaos on the real parts; see docs/testing.md."""
