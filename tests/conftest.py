@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis_settings
 
 from metering.local import parts
 from metering.settings import Settings
+from metering.settings import settings as settings_of_process
 
 # Machines are shared: how long an example takes says nothing about the code.
 hypothesis_settings.register_profile("shared", deadline=None)
@@ -44,3 +45,11 @@ def deployment(local_parts: Settings, tmp_path: Path) -> Settings:
             "tick_idle_seconds": 86_400.0,
         }
     )
+
+
+@pytest.fixture(autouse=True)
+def own_settings() -> Iterator[None]:
+    """A test that sets variables has them read; the next one does not see them."""
+    settings_of_process.cache_clear()
+    yield
+    settings_of_process.cache_clear()
