@@ -13,7 +13,9 @@ from metering.commands import bill, dev, send, status, stop_children_when_told
 from metering.console import console, run_command
 from metering.correct_commands import app as correct_app
 from metering.event_commands import app as events_app
+from metering.invariants.commands import watch
 from metering.local.cli import app as local_app
+from metering.recovery.commands import books_app, rebuild_app, state_app
 from metering.rejected_commands import app as rejected_app
 from metering.settings import settings
 
@@ -22,10 +24,13 @@ topics_app = typer.Typer(no_args_is_help=True, help="The Kafka topics of a deplo
 app.add_typer(local_app, name="local")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(topics_app, name="topics")
+app.add_typer(state_app, name="state")
+app.add_typer(rebuild_app, name="rebuild")
+app.add_typer(books_app, name="books")
 app.add_typer(rejected_app, name="rejected")
 app.add_typer(events_app, name="events")
 app.add_typer(correct_app, name="correct")
-for command in (dev, send, bill, explain, audit, whatif, rate, status):
+for command in (dev, send, bill, explain, audit, whatif, rate, status, watch):
     app.command()(command)
 
 

@@ -148,8 +148,8 @@ class Sink:
             await self.consumer.commit_positions({tp: upto})
 
     async def follow_catalog(self) -> None:
-        """Store each catalog revision."""
-        async for catalog in follow(self.settings.brokers(), self.names.catalog, 0):
+        """Store each catalog revision: a closed period is audited under the one that closed it."""
+        async for catalog in follow(self.settings.brokers(), self.names.catalog, 0, every=True):
             try:
                 offset = catalog.revision - 1
                 origin = Origin(self.names.catalog, 0, offset, offset)

@@ -77,7 +77,8 @@ def specs(settings: Settings) -> list[TopicSpec]:
             count,
             {"cleanup.policy": "delete", "retention.ms": str(180 * _DAY_MS), **large},
         ),
-        TopicSpec(names.catalog, 1, {**compacted, **large}),
+        # Every revision stays: what was decided under one can only be decided again under the same.
+        TopicSpec(names.catalog, 1, {"cleanup.policy": "delete", "retention.ms": "-1", **large}),
         TopicSpec(names.progress, count, compacted),
         TopicSpec(
             names.meter_segments,

@@ -10,6 +10,7 @@ version, and `tests/test_transport_contract.py` fails when one of these names ch
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import faust
@@ -27,6 +28,18 @@ TRANSPORTS.aliases[SCHEME] = "metering.transport:BatchTransport"
 _POLL_SECONDS = 1.0
 _NO_ROOM_SECONDS = 0.002
 _batch_topics: set[str] = set()
+
+
+@contextmanager
+def whole_batches(topic: str) -> Iterator[None]:
+    """Let any consumer of this process read a topic as chunks, as agents do, for a while."""
+    is_new = topic not in _batch_topics
+    _batch_topics.add(topic)
+    try:
+        yield
+    finally:
+        if is_new:
+            _batch_topics.discard(topic)
 
 
 class Batch:

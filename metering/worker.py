@@ -18,16 +18,16 @@ from metering.catalog.resolved import Catalog
 from metering.errors import UserError
 from metering.events import TICK_TYPE
 from metering.records import Progress, encode, key
+from metering.recovery.evidence import refuse_other_revisions
 from metering.settings import Settings
+from metering.state import opening
 from metering.state.accounts import Accounts
 from metering.state.checkpoint import DurableFold, Verdict, pieces
 from metering.state.fold import Output
-from metering.state.journal import Journal
 from metering.state.log_bounds import LogBounds
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
 from metering.state.publish import Publisher
-from metering.state.rate_fold import RateFold, RateRules
-from metering.state.store import FORMAT, Identity, Store
+from metering.state.store import Store
 from metering.topics import Names
 from metering.transport import Batch
 
@@ -65,13 +65,8 @@ class Worker:
         self._recurring: tuple[Catalog, set[int]] | None = None  # partitions with fees without usage
         self._following: asyncio.Task[None] | None = None
         self._journals = {
-            self.names.events: Journal(
-                settings.brokers(),
-                self.publisher,
-                self.names.meter_state,
-                self.names.meter_segments,
-            ),
-            self.names.hourly: Journal(settings.brokers(), self.publisher, self.names.rate_state),
+            topic: opening.journal(settings, self.publisher, topic)
+            for topic in (self.names.events, self.names.hourly)
         }
 
     async def start(self) -> None:
@@ -114,42 +109,17 @@ class Worker:
                 return kept
             kept.close()
         durable = self._open(tp)
-        await durable.load()
+        if await durable.load() is None and self.catalog is not None:
+            await refuse_other_revisions(self.settings, self.bounds, tp, self.catalog.revision)
         durable.check_reachable(await self.bounds.of(*tp), tp.topic)
         return durable
 
     def _open(self, tp: TP) -> DurableFold:
-        settings, epoch = self.settings, self.settings.epoch
-        folder = settings.home / "state" / settings.instance / f"{tp.topic}-{tp.partition}"
-        fold: MeterFold | RateFold
-        if tp.topic == self.names.events:
-            fold = MeterFold(
-                MeterRules(
-                    partition=tp.partition,
-                    partitions=settings.partitions,
-                    events_topic=self.names.events,
-                    hourly_topic=self.names.hourly,
-                    rejected_topic=self.names.rejected,
-                    epoch=epoch,
-                    grace_hours=settings.close_grace_hours,
-                    max_future_ms=settings.max_future_seconds * 1_000,
-                ),
-                ids_folder=folder.with_name(f"{folder.name}.ids"),
-                memory_ids=settings.memory_ids,
-            )
-        else:
-            fold = RateFold(
-                RateRules(
-                    partition=tp.partition,
-                    partitions=settings.partitions,
-                    charges_topic=self.names.charges,
-                    epoch=epoch,
-                    grace_hours=settings.close_grace_hours,
-                )
-            )
-        kind = type(fold).__name__
-        store = Store(folder, Identity(FORMAT, kind, tp.topic, tp.partition, epoch))
-        return DurableFold(fold, tp.partition, epoch, store, self._journals[tp.topic], self.publisher)
+        settings = self.settings
+        fold = opening.new_fold(settings, *tp, ids_folder=opening.ids_folder(settings, *tp))
+        store = Store(opening.state_folder(settings, *tp), opening.identity(settings, *tp))
+        journal = self._journals[tp.topic]
+        return DurableFold(fold, tp.partition, settings.epoch, store, journal, self.publisher)
 
     async def release(self, tps: set[TP]) -> None:
         """Save revoked partitions within a deadline; what is not saved is folded again elsewhere."""

@@ -69,6 +69,8 @@ class DurableFold:
         remote = await self._journal.position(self.partition, self._epoch)
         if remote is not None and (local is None or local < remote):
             await self._rebuild()
+        elif remote is None:
+            await self._begin_journal(local)
         # 2. finish a checkpoint that a crash interrupted
         pending = self._store.pending()
         if pending is not None:
@@ -94,6 +96,14 @@ class DurableFold:
         log.info("state_rebuilt_from_journal", partition=self.partition, offset=saved.offset)
         self._store.replace(saved)
         await self._publisher.publish(self.partition, outputs)
+
+    async def _begin_journal(self, local: int | None) -> None:
+        """The journal is new, was lost, or is of another epoch: only a whole state may stand in it."""
+        await self._journal.strike_out(self.partition)
+        saved = self._store.load() if local is not None else None
+        if saved is not None:
+            log.warning("journal_restored_from_disk", partition=self.partition, offset=saved.offset)
+            await self._journal.write_whole(self.partition, self._epoch, saved)
 
     def offer(self, chunks: Sequence[Chunk], catalog: Catalog) -> Verdict:
         """Fold what continues the position. Never awaits: a batch is folded whole or not at all."""

@@ -53,8 +53,7 @@ class Journal:
 
     async def append(self, partition: int, changes: Changes) -> None:
         """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
-        segments = [Output(self._segments_topic, None, _pack(s)) for s in _cut(changes.segments)]
-        await self._publisher.publish(partition, segments)
+        await self._append_segments(partition, changes.epoch, changes.segments)
         pending = [
             Output(self._state_topic, b"o%d" % number, _pack(_Pending(changes.offset, part)))
             for number, part in enumerate(_parts(changes.outputs))
@@ -66,6 +65,29 @@ class Journal:
         position = _Position(changes.epoch, changes.offset, changes.header)
         records.append((_POSITION_KEY, _pack(position)))
         await self._publisher.append_at_once(self._state_topic, partition, records)
+
+    async def _append_segments(self, partition: int, epoch: int, segments: Iterable[Segment]) -> None:
+        key = b"%d" % epoch  # offsets of another epoch are other events
+        records = [Output(self._segments_topic, key, _pack(s)) for s in _cut(segments)]
+        await self._publisher.publish(partition, records)
+
+    async def strike_out(self, partition: int) -> None:
+        """Take everything back: from here on the journal is empty, also behind a compaction."""
+        reader = _Reader(self._brokers, self._state_topic, partition)
+        places = {key async for key, value in reader.records() if value is not None}
+        if not places:
+            return
+        gone: list[Keyed] = [(_POSITION_KEY, None)]  # first: a state that is half taken back is none
+        gone += [(place, None) for place in sorted(places - {_POSITION_KEY})]
+        await self._publisher.append(self._state_topic, partition, gone)
+
+    async def write_whole(self, partition: int, epoch: int, saved: Saved) -> None:
+        """Write a state of any size into a journal that was struck out; the position makes it valid."""
+        await self._append_segments(partition, epoch, saved.segments)
+        records: list[Keyed] = [(b"e" + e.key, _pack((e.version, e.value))) for e in saved.entries]
+        await self._publisher.append(self._state_topic, partition, records)
+        position = _Position(epoch, saved.offset, saved.header)
+        await self._publisher.append_at_once(self._state_topic, partition, [(_POSITION_KEY, _pack(position))])
 
     async def position(self, partition: int, epoch: int) -> int | None:
         """The newest position in the journal; None when it is empty. Reads one record."""
@@ -83,7 +105,7 @@ class Journal:
         position, entries, pending = await self._read_state(partition, epoch)
         if position is None:
             return None
-        segments = await self._read_segments(partition, position.offset)
+        segments = await self._read_segments(partition, epoch, position.offset)
         saved = Saved(
             position.offset,
             position.header,
@@ -100,7 +122,9 @@ class Journal:
         entries: dict[bytes, tuple[int, bytes]] = {}
         pending: dict[int, _Pending] = {}
         async for key, value in _Reader(self._brokers, self._state_topic, partition).records():
-            if key == _POSITION_KEY and value is not None:
+            if key == _POSITION_KEY and value is None:  # struck out
+                position, entries, pending = None, {}, {}
+            elif key == _POSITION_KEY and value is not None:
                 found = msgspec.msgpack.decode(value, type=_Position)
                 if found.epoch == epoch and (position is None or found.offset >= position.offset):
                     position = found
@@ -114,13 +138,13 @@ class Journal:
                     entries[key[1:]] = version, body
         return position, entries, pending
 
-    async def _read_segments(self, partition: int, upto: int) -> list[Segment]:
+    async def _read_segments(self, partition: int, epoch: int, upto: int) -> list[Segment]:
         if not self._segments_topic:
             return []
         reader = _Reader(self._brokers, self._segments_topic, partition)
         whole: dict[tuple[int, int, int], dict[bytes, None]] = {}
-        async for _, value in reader.records():
-            if value is not None:
+        async for key, value in reader.records():
+            if value is not None and key in (b"", b"%d" % epoch):
                 s = msgspec.msgpack.decode(value, type=Segment)
                 if s.next <= upto:  # beyond the position: a checkpoint that was not completed
                     whole.setdefault((s.day, s.first, s.next), {})[s.ids] = None

@@ -74,6 +74,11 @@ class Publisher:
             raise ValueError(f"{len(records)} records do not fit one batch of {BATCH_BYTES} bytes")
         await self._deliver(topic, partition, batches[0])
 
+    async def append(self, topic: str, partition: int, records: Iterable[Keyed]) -> None:
+        """Append records in order, in as many batches as they need."""
+        for batch in self._batches(records):
+            await self._deliver(topic, partition, batch)
+
     def _batches(self, records: Iterable[Keyed]) -> Iterable[list[Keyed]]:
         """Cut records into lists that each fit one record batch, whatever they compress to."""
         batch: list[Keyed] = []

@@ -5,13 +5,14 @@ Layout: `i` identity, `p` position and header, `o` what is not yet published, `e
 it, never between.
 """
 
+import fcntl
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
+from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
 
 from metering.errors import UserError
 from metering.state.fold import Changes, Entry, Saved, Segment
@@ -56,6 +57,22 @@ class Store:
                 hint="two workers must not share a folder: give each its own METERING_INSTANCE",
             ) from error
         self._check(identity)
+
+    @classmethod
+    def reading(cls, path: Path, identity: Identity) -> "Store":
+        """An existing folder opened only to read; it takes no lock, see `is_held`."""
+        store = cls.__new__(cls)
+        store._path = path
+        try:
+            store._db = Rdict(str(path), options=_options(), access_type=AccessType.read_only())
+        except Exception as error:  # rocksdict raises bare Exception
+            raise UserError(
+                f"the state folder {path} cannot be read: {error}",
+                hint="move the folder away; the state is rebuilt from the journal",
+            ) from error
+        if store._db.get(_IDENTITY) is not None:
+            store._check(identity)
+        return store
 
     def _check(self, identity: Identity) -> None:
         found = self._db.get(_IDENTITY)
@@ -140,6 +157,18 @@ class Store:
     def close(self) -> None:
         """Release the folder."""
         self._db.close()
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process holds a state folder open."""
+    try:
+        with (path / "LOCK").open("rb+") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def _put_changes(

@@ -1,0 +1,103 @@
+"""A journal that is replaced: what was there before does not come back, whatever the broker keeps."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from metering.settings import Settings
+from metering.state import opening
+from metering.state.checkpoint import DurableFold
+from metering.state.fold import Changes, Entry, Output, Saved, Segment
+from metering.state.journal import Journal
+from metering.state.publish import BATCH_BYTES, Publisher
+from metering.state.store import Identity, Store
+from metering.topics import Names, apply
+from tests.state.folding import meter_fold
+
+BEFORE = Changes(
+    epoch=1,
+    offset=10,
+    header=b"before",
+    entries=[Entry(b'["stays"]', b"1", 10), Entry(b'["goes"]', b"1", 10)],
+    segments=[Segment(1, 0, 10, b"i" * 16)],
+    expired_before=0,
+    outputs=[Output("somewhere", b"k", b"v")],
+)
+AFTER = Saved(10, b"after", [Entry(b'["stays"]', b"2", 10)], [Segment(1, 0, 10, b"j" * 16)])
+
+
+def with_journal(settings: Settings, work: Callable[[Journal], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await apply(settings)
+        publisher = Publisher(settings.brokers())
+        await publisher.start()
+        try:
+            await work(opening.journal(settings, publisher, Names(settings).events))
+        finally:
+            await publisher.stop()
+
+    asyncio.run(run())
+
+
+def test_what_was_struck_out_is_gone(deployment: Settings) -> None:
+    async def work(journal: Journal) -> None:
+        await journal.append(0, BEFORE)
+        await journal.strike_out(0)
+        assert await journal.position(0, 1) is None
+        assert await journal.read(0, 1) is None
+
+    with_journal(deployment, work)
+
+
+def test_a_whole_state_takes_the_place_of_entries_and_pending_outputs(deployment: Settings) -> None:
+    async def work(journal: Journal) -> None:
+        await journal.append(0, BEFORE)
+        await journal.strike_out(0)
+        await journal.write_whole(0, 1, AFTER)
+        found = await journal.read(0, 1)
+        assert found is not None
+        saved, outputs = found
+        assert (saved.offset, saved.header, list(saved.entries), outputs) == (10, b"after", AFTER.entries, [])
+        assert await journal.position(0, 1) == 10
+
+    with_journal(deployment, work)
+
+
+def test_a_state_larger_than_a_record_batch_is_written_too(deployment: Settings) -> None:
+    large = [Entry(b'["%d"]' % n, bytes([n]) * (BATCH_BYTES // 4), 10) for n in range(6)]
+
+    async def work(journal: Journal) -> None:
+        await journal.write_whole(0, 1, AFTER._replace(entries=large))
+        found = await journal.read(0, 1)
+        assert found is not None
+        assert sorted(found[0].entries, key=lambda e: e.key) == large
+
+    with_journal(deployment, work)
+
+
+def test_ids_of_another_epoch_do_not_count(deployment: Settings) -> None:
+    async def work(journal: Journal) -> None:
+        await journal.append(0, BEFORE)
+        await journal.write_whole(0, 2, AFTER)
+        found = await journal.read(0, 2)
+        assert found is not None
+        assert [s.ids for s in found[0].segments] == [b"j" * 16]
+
+    with_journal(deployment, work)
+
+
+def test_entries_of_another_epoch_do_not_come_back(deployment: Settings) -> None:
+    async def work(journal: Journal) -> None:
+        await journal.append(0, BEFORE)
+        store = Store(deployment.home / "state", Identity(1, "m", "events", 0, 2))
+        durable = DurableFold(meter_fold(), 0, 2, store, journal, journal._publisher)
+        assert await durable.load() is None
+        durable.close()
+        fresh = [Entry(b'["new"]', b"3", 5)]
+        await journal.append(0, msgspec.structs.replace(BEFORE, epoch=2, offset=5, entries=fresh))
+        found = await journal.read(0, 2)
+        assert found is not None
+        assert list(found[0].entries) == fresh
+
+    with_journal(deployment, work)
