@@ -48,6 +48,25 @@ def topics_apply(
     console.print(table)
 
 
+@topics_app.command("grow")
+def topics_grow(
+    partitions: Annotated[int, typer.Option(min=2, help="A multiple of the partitions that there are.")],
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds that producers get to learn of the new partitions.")
+    ] = 300.0,
+) -> None:
+    """Move to more partitions and a new epoch; no worker may run. Safe to run again."""
+    from metering.grow import grow  # Faust takes a second to import
+
+    def tell(line: str) -> None:
+        console.print(f"[green]✓[/] {line}", soft_wrap=True)
+
+    new = asyncio.run(grow(settings(), partitions, wait, tell)).new
+    console.print(
+        f"set METERING_EPOCH={new.epoch} METERING_PARTITIONS={new.partitions}, then start the workers"
+    )
+
+
 @app.command()
 def migrate() -> None:
     """Bring the ClickHouse schema up to date."""

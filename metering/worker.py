@@ -15,6 +15,7 @@ from faust.types import TP
 
 from metering.catalog.reader import follow
 from metering.catalog.resolved import Catalog
+from metering.epochs import latest_epoch, refuse_other_epoch
 from metering.errors import UserError
 from metering.events import TICK_TYPE
 from metering.records import Progress, encode, key
@@ -61,6 +62,7 @@ class Worker:
         self._last_batch: dict[TP, float] = {}
         self._last_seek: dict[TP, float] = {}
         self._awake = time.monotonic()
+        self._loading = 0  # a large state takes its time; that is no freeze
         self._catalog_known = asyncio.Event()
         self._recurring: tuple[Catalog, set[int]] | None = None  # partitions with fees without usage
         self._following: asyncio.Task[None] | None = None
@@ -78,7 +80,9 @@ class Worker:
 
     async def load(self, tps: set[TP]) -> Mapping[TP, int]:
         """Load the states of the assigned partitions; see `transport.Positions`."""
+        self._loading += 1
         try:
+            refuse_other_epoch(self.settings, await latest_epoch(self.settings))
             await self._check_partitions()
             await self._wait_for_catalog()
             for tp in self._released.keys() - tps:
@@ -88,18 +92,24 @@ class Worker:
                 if self.catalog is not None:  # it may be newer than what the state was rated with
                     self._owned[tp].fold.adopt(self.catalog)
                 self._last_batch[tp] = time.monotonic()
-            offsets = {tp: await self._start_of(tp) for tp in tps}
+            starts = [(tp, await self._start_of(tp)) for tp in tps]
         except Exception as error:
             die("state_not_loaded", error=str(error), hint=getattr(error, "hint", ""))
+        finally:
+            self._loading -= 1
         self._awake = time.monotonic()
+        offsets = {tp: offset for tp, offset in starts if offset is not None}
         log.info(
             "partitions_assigned",
             positions={f"{t.topic}-{t.partition}": o for t, o in offsets.items()},
         )
         return offsets
 
-    async def _start_of(self, tp: TP) -> int:
-        offset = self._owned[tp].fold.offset
+    async def _start_of(self, tp: TP) -> int | None:
+        durable = self._owned.get(tp)
+        if durable is None:
+            return None  # given away meanwhile
+        offset = durable.fold.offset
         return (await self.bounds.of(*tp)).first if offset is None else offset
 
     async def _take_over(self, tp: TP) -> DurableFold:
@@ -172,7 +182,7 @@ class Worker:
 
     async def save(self, tp: TP, durable: DurableFold) -> None:
         """Checkpoint one partition, then report its position and progress."""
-        if time.monotonic() - self._awake > FROZEN_SECONDS:
+        if time.monotonic() - self._awake > FROZEN_SECONDS and not self._loading:
             die("process_was_frozen", seconds=round(time.monotonic() - self._awake, 1))
         before = durable.saved_offset
         offset = await durable.checkpoint()
@@ -193,7 +203,7 @@ class Worker:
     def stay_awake(self) -> None:
         """Called by a short timer; a long pause between calls means that the process was frozen."""
         now = time.monotonic()
-        if now - self._awake > FROZEN_SECONDS and self._owned:
+        if now - self._awake > FROZEN_SECONDS and self._owned and not self._loading:
             die("process_was_frozen", seconds=round(now - self._awake, 1))
         self._awake = now
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from metering.records import PeriodClose, Watermark, decode, encode
+from metering.records import PeriodClose, Watermark, decode, encode, version
 from metering.recovery.evidence import Stage
 from metering.recovery.history import Catalogs, Schedule
 from metering.recovery.logs import before
@@ -157,7 +157,8 @@ async def _end_stage(fold: RateFold, copy: _Copy, stop: _Stop, catalogs: Catalog
 
 
 def _time_passes(fold: RateFold, stop: _Stop) -> Chunk:
-    record = encode(Watermark(fold.rules.partition, stop.watermark, "0"))
+    stamp = str(version(fold.rules.epoch, 0))
+    record = encode(Watermark(fold.rules.partition, stop.watermark, stamp))
     return Chunk(stop.offset, stop.offset, (), (record,), 0)
 
 

@@ -15,7 +15,7 @@ from metering.state.hourly_table import HourlyTable
 from metering.state.measure import Measure, refuse
 from metering.state.totals import DIGESTS, Total
 
-_AMENDED = b"amended:"  # in front of an identity; totals have JSON arrays as keys
+AMENDED = b"amended:"  # in front of an identity; totals have JSON arrays as keys
 
 
 class _Amended(NamedTuple):
@@ -99,19 +99,19 @@ class Amending:
         self._amended[original] = _Amended(content, appended // DAY_MS)
         self._amended_now.add(original)
 
-    def take(self, offset: int) -> list[Entry]:
+    def take(self, upto: int) -> list[Entry]:
         """Entries of amended events: new ones, and those whose id is beyond the horizon."""
         gone = [i for i, a in self._amended.items() if a.day < self._seen.expired_before]
         for identity in gone:
             del self._amended[identity]
         kept = sorted(self._amended_now - set(gone))
         self._amended_now = set()
-        entries = [Entry(_AMENDED + i, msgspec.msgpack.encode(self._amended[i]), offset) for i in kept]
-        return entries + [Entry(_AMENDED + i, None, offset) for i in sorted(gone)]
+        entries = [Entry(AMENDED + i, msgspec.msgpack.encode(self._amended[i]), upto) for i in kept]
+        return entries + [Entry(AMENDED + i, None, upto) for i in sorted(gone)]
 
     def restore(self, place: bytes, value: bytes) -> bool:
         """Take back an entry; False when it is not one of these."""
-        if not place.startswith(_AMENDED):
+        if not place.startswith(AMENDED):
             return False
-        self._amended[place.removeprefix(_AMENDED)] = msgspec.msgpack.decode(value, type=_Amended)
+        self._amended[place.removeprefix(AMENDED)] = msgspec.msgpack.decode(value, type=_Amended)
         return True

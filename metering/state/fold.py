@@ -11,6 +11,14 @@ import msgspec
 
 from metering.catalog.resolved import Catalog
 
+PLACE_SHIFT = 48  # offsets are below; a broker that appends a million records a second needs nine years
+
+
+def place_in_log(epoch: int, offset: int) -> int:
+    """An offset among all epochs of a partition: what came in an earlier epoch is before it."""
+    assert 0 <= offset < 1 << PLACE_SHIFT
+    return epoch << PLACE_SHIFT | offset
+
 
 class Chunk(NamedTuple):
     """One Kafka record batch: it covers the offsets `first` to `next - 1` without a hole.
@@ -44,7 +52,7 @@ class Output(msgspec.Struct, frozen=True, array_like=True):
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One changed piece of state, absolute; `value` None removes it.
 
-    `version` is the offset up to which the value includes the log.
+    `version` is the place (see `place_in_log`) up to which the value includes the log.
     """
 
     key: bytes
@@ -53,7 +61,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Segment(msgspec.Struct, frozen=True, array_like=True):
-    """The ids accepted between two offsets, packed; `day` (append time) decides when they expire."""
+    """The ids accepted between two places, packed; `day` (append time) decides when they expire."""
 
     day: int
     first: int

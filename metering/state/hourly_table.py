@@ -48,7 +48,7 @@ class HourlyTable:
         self._totals[_place(event, found)] = total
         self._changed.add(_place(event, found))
 
-    def take(self, topic: str, offset: int, stamp: str) -> tuple[list[Output], list[Entry]]:
+    def take(self, topic: str, upto: int, stamp: str) -> tuple[list[Output], list[Entry]]:
         """The records and entries of what has changed since the last call."""
         changed = sorted(self._changed)
         self._changed = set()
@@ -56,16 +56,16 @@ class HourlyTable:
             Output(topic, place_key(place), encode(record_of(self._totals[place], *place, stamp)))
             for place in changed
         ]
-        return outputs, [Entry(place_key(place), self._totals[place].saved(), offset) for place in changed]
+        return outputs, [Entry(place_key(place), self._totals[place].saved(), upto) for place in changed]
 
-    def forget(self, is_final: Callable[[str], bool], offset: int) -> list[Entry]:
+    def forget(self, is_final: Callable[[str], bool], upto: int) -> list[Entry]:
         """Drop the totals of periods that no event can correct any more."""
         final = {period for period in self.periods if is_final(period)}
         gone = [place for place in self._totals if period_of(place[3]) in final] if final else []
         for place in gone:
             del self._totals[place]
         self.periods -= final
-        return [Entry(place_key(place), None, offset) for place in gone]
+        return [Entry(place_key(place), None, upto) for place in gone]
 
     def restore(self, raw: bytes, value: bytes) -> None:
         """Take back a saved total."""

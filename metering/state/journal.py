@@ -19,7 +19,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from metering.errors import UserError
-from metering.state.fold import Changes, Entry, Output, Saved, Segment
+from metering.state.fold import Changes, Entry, Output, Saved, Segment, place_in_log
+from metering.state.formats import FORMAT, entry_of, refuse_unreadable, segment_of
 from metering.state.publish import Keyed, Publisher
 
 READ_SECONDS = 120.0  # a journal is read at about 100 MB/s
@@ -33,11 +34,13 @@ class _Position(msgspec.Struct, frozen=True):
     epoch: int
     offset: int
     header: bytes
+    format: int = 2  # it was not written before
 
 
 class _Pending(msgspec.Struct, frozen=True):
     offset: int
     outputs: list[Output]
+    epoch: int = 0  # format 2 did not say
 
 
 class Journal:
@@ -55,14 +58,14 @@ class Journal:
         """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
         await self._append_segments(partition, changes.epoch, changes.segments)
         pending = [
-            Output(self._state_topic, b"o%d" % number, _pack(_Pending(changes.offset, part)))
+            Output(self._state_topic, b"o%d" % number, _pack(_Pending(changes.offset, part, changes.epoch)))
             for number, part in enumerate(_parts(changes.outputs))
         ]
         await self._publisher.publish(partition, pending)
         records: list[Keyed] = [
             (b"e" + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
         ]
-        position = _Position(changes.epoch, changes.offset, changes.header)
+        position = _Position(changes.epoch, changes.offset, changes.header, FORMAT)
         records.append((_POSITION_KEY, _pack(position)))
         await self._publisher.append_at_once(self._state_topic, partition, records)
 
@@ -86,7 +89,7 @@ class Journal:
         await self._append_segments(partition, epoch, saved.segments)
         records: list[Keyed] = [(b"e" + e.key, _pack((e.version, e.value))) for e in saved.entries]
         await self._publisher.append(self._state_topic, partition, records)
-        position = _Position(epoch, saved.offset, saved.header)
+        position = _Position(epoch, saved.offset, saved.header, FORMAT)
         await self._publisher.append_at_once(self._state_topic, partition, [(_POSITION_KEY, _pack(position))])
 
     async def position(self, partition: int, epoch: int) -> int | None:
@@ -94,7 +97,7 @@ class Journal:
         reader = _Reader(self._brokers, self._state_topic, partition)
         async for key, value in reader.records(last=True):
             if key == _POSITION_KEY and value is not None:
-                position = msgspec.msgpack.decode(value, type=_Position)
+                position = self._position(value, partition)
                 if position.epoch == epoch:
                     return position.offset
         saved = await self.read(partition, epoch)
@@ -109,11 +112,19 @@ class Journal:
         saved = Saved(
             position.offset,
             position.header,
-            [Entry(k, body, version) for k, (version, body) in entries.items()],
+            [entry_of(Entry(k, body, version), epoch) for k, (version, body) in entries.items()],
             segments,
         )
-        parts = sorted((n, p.outputs) for n, p in pending.items() if p.offset == position.offset)
+        epochs = (epoch, 0) if position.format == 2 else (epoch,)  # those of another are not ours to publish
+        parts = sorted(
+            (n, p.outputs) for n, p in pending.items() if p.offset == position.offset and p.epoch in epochs
+        )
         return saved, [output for _, outputs in parts for output in outputs]
+
+    def _position(self, value: bytes, partition: int) -> _Position:
+        found = msgspec.msgpack.decode(value, type=_Position)
+        refuse_unreadable(found.format, f"the journal {self._state_topic}, partition {partition},")
+        return found
 
     async def _read_state(
         self, partition: int, epoch: int
@@ -125,7 +136,7 @@ class Journal:
             if key == _POSITION_KEY and value is None:  # struck out
                 position, entries, pending = None, {}, {}
             elif key == _POSITION_KEY and value is not None:
-                found = msgspec.msgpack.decode(value, type=_Position)
+                found = self._position(value, partition)
                 if found.epoch == epoch and (position is None or found.offset >= position.offset):
                     position = found
             elif key.startswith(b"o") and value is not None:
@@ -138,15 +149,17 @@ class Journal:
                     entries[key[1:]] = version, body
         return position, entries, pending
 
-    async def _read_segments(self, partition: int, epoch: int, upto: int) -> list[Segment]:
+    async def _read_segments(self, partition: int, epoch: int, offset: int) -> list[Segment]:
         if not self._segments_topic:
             return []
         reader = _Reader(self._brokers, self._segments_topic, partition)
         whole: dict[tuple[int, int, int], dict[bytes, None]] = {}
         async for key, value in reader.records():
             if value is not None and key in (b"", b"%d" % epoch):
-                s = msgspec.msgpack.decode(value, type=Segment)
-                if s.next <= upto:  # beyond the position: a checkpoint that was not completed
+                s = segment_of(msgspec.msgpack.decode(value, type=Segment), epoch)
+                if s.next <= place_in_log(
+                    epoch, offset
+                ):  # beyond the position: a checkpoint that was not completed
                     whole.setdefault((s.day, s.first, s.next), {})[s.ids] = None
         return [Segment(*place, b"".join(parts)) for place, parts in sorted(whole.items())]
 

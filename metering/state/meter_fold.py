@@ -19,7 +19,7 @@ from metering.state.amending import Amending
 from metering.state.amendments import AMEND, RESERVED, VOID, read_amendment
 from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
 from metering.state.dedupe import HORIZON_DAYS, MEMORY_IDS, SeenIds, content_of, digest_of, identity_of
-from metering.state.fold import Changes, Chunk, Output, Saved
+from metering.state.fold import Changes, Chunk, Output, Saved, place_in_log
 from metering.state.hourly_table import HourlyTable
 from metering.state.measure import Measure, measure, refuse
 from metering.state.partitioning import partition_of
@@ -69,6 +69,12 @@ class _Header(msgspec.Struct):
     first_day: int
 
 
+def header_of_child(header: bytes) -> bytes:
+    """The header of a state that was split off: what was counted is counted once."""
+    held = msgspec.msgpack.decode(header, type=_Header)
+    return msgspec.msgpack.encode(msgspec.structs.replace(held, counters=Counters()))
+
+
 @dataclass
 class MeterFold:
     """The state of one partition of `usage.events`."""
@@ -114,7 +120,7 @@ class MeterFold:
     def spill(self) -> None:
         """Move ids out of memory; only right behind a local write of all that was taken."""
         assert self.offset is not None, "nothing was folded"
-        self._seen.spill(self._first_unsaved)
+        self._seen.spill(place_in_log(self.rules.epoch, self._first_unsaved))
 
     def _fold_item(self, item: Item, identity: bytes, chunk: Chunk, catalog: Catalog) -> None:
         event = item.event
@@ -294,14 +300,15 @@ class MeterFold:
         if not self._dirty or self.offset is None:
             return None
         stamp = str(version(self.rules.epoch, self.offset, self._revision))
-        hourly, entries = self._table.take(self.rules.hourly_topic, self.offset, stamp)
+        since, upto = (
+            place_in_log(self.rules.epoch, offset) for offset in (self._first_unsaved, self.offset)
+        )
+        hourly, entries = self._table.take(self.rules.hourly_topic, upto, stamp)
         outputs = self._letters + hourly
         if self.watermark != self._announced:
             outputs.append(self._watermark_record(stamp))
-        segments = self._seen.take_segments(self._first_unsaved, self.offset)
-        entries += self._table.forget(self._is_beyond_correction, self.offset) + self._amending.take(
-            self.offset
-        )
+        segments = self._seen.take_segments(since, upto)
+        entries += self._table.forget(self._is_beyond_correction, upto) + self._amending.take(upto)
         self._letters, self._letter_bytes, self._dirty = [], 0, False
         self._first_unsaved, self._announced = self.offset, self.watermark
         header = _Header(self.counters, self.watermark, self._seen.newest_day, self._seen.first_day)
@@ -336,4 +343,5 @@ class MeterFold:
             assert entry.value is not None
             if not self._amending.restore(entry.key, entry.value):
                 self._table.restore(entry.key, entry.value)
-        self._seen.restore(saved.segments, header.newest_day, header.first_day, saved.offset)
+        upto = place_in_log(self.rules.epoch, saved.offset)
+        self._seen.restore(saved.segments, header.newest_day, header.first_day, upto)

@@ -6,11 +6,12 @@ The worker and everything that verifies or rebuilds its states ask here, so that
 from pathlib import Path
 
 from metering.settings import Settings
+from metering.state.formats import FORMAT
 from metering.state.journal import Journal
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.publish import Publisher
 from metering.state.rate_fold import RateFold, RateRules
-from metering.state.store import FORMAT, Identity
+from metering.state.store import Identity
 from metering.topics import Names
 
 

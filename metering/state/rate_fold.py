@@ -14,13 +14,13 @@ from metering.catalog.resolved import Catalog
 from metering.rating.hourly import Carry
 from metering.rating.period import Rated, rate_period
 from metering.rating.usage import HourUse
-from metering.records import HourlyTotal, Watermark, decode, version
+from metering.records import EPOCH_SHIFT, HourlyTotal, Watermark, decode, version
 from metering.state import calendar
 from metering.state.accounts import Accounts
 from metering.state.calendar import is_closed, period_of
 from metering.state.closed_books import KEEP_HOURS
 from metering.state.corrections import Corrections
-from metering.state.fold import Changes, Chunk, Output, Saved
+from metering.state.fold import Changes, Chunk, Output, Saved, place_in_log
 from metering.state.postings import Books, Slot, post_close
 from metering.state.rate_state import RateState
 from metering.state.settle import Settling, unknown_customer
@@ -93,10 +93,16 @@ class RateFold:
     # -- records ---------------------------------------------------------------------------------
 
     def _fold_record(self, record: object) -> None:
+        if not isinstance(record, HourlyTotal | Watermark) or self._is_of_earlier_epoch(record):
+            return
         if isinstance(record, HourlyTotal):
             self._fold_total(record)
-        elif isinstance(record, Watermark) and record.time > self.watermark:
+        elif record.time > self.watermark:
             self._advance(record.time)
+
+    def _is_of_earlier_epoch(self, record: HourlyTotal | Watermark) -> bool:
+        """A late write of a worker of before: its customers may have moved to another partition."""
+        return int(record.version) >> EPOCH_SHIFT < self.rules.epoch
 
     def _fold_total(self, record: HourlyTotal) -> None:
         slot = Slot(record.customer, period_of(record.hour))
@@ -173,7 +179,7 @@ class RateFold:
             epoch=self.rules.epoch,
             offset=self.offset,
             header=msgspec.msgpack.encode(header),
-            entries=self._state.take_entries(self.offset),
+            entries=self._state.take_entries(place_in_log(self.rules.epoch, self.offset)),
             segments=[],
             expired_before=0,
             outputs=outputs,

@@ -17,6 +17,12 @@ from metering.state.postings import Row, Slot
 from metering.state.saved_usage import carry_of, carry_value, usage_of_value, usage_value
 
 Place = tuple[str, int]  # price or meter, hour
+
+# Where the customer or account stands behind the kind in the key of each entry; None: in no place.
+CUSTOMER_AT = {
+    **dict.fromkeys(("use", "row", "error", "carry", "closed", "began", "posted"), 0),
+    **dict.fromkeys(("close", "terms"), None),
+}
 _NOTHING: Mapping[Any, Any] = {}
 
 
@@ -135,10 +141,10 @@ class RateState:
     def _set(self, place: bytes, value: tuple[object, ...]) -> None:
         self._entries[place] = msgspec.msgpack.encode(value)
 
-    def take_entries(self, offset: int) -> list[Entry]:
+    def take_entries(self, upto: int) -> list[Entry]:
         """The entries changed since the last call."""
         changed = {**self._entries, **self.books.entries}
-        entries = [Entry(place, value, offset) for place, value in changed.items()]
+        entries = [Entry(place, value, upto) for place, value in changed.items()]
         self._entries, self.books.entries = {}, {}
         return entries
 

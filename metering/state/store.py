@@ -16,8 +16,8 @@ from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, Read
 
 from metering.errors import UserError
 from metering.state.fold import Changes, Entry, Saved, Segment
+from metering.state.formats import FORMAT, entry_of, refuse_unreadable, segment_of
 
-FORMAT = 2  # 2: totals with their aggregation, ids with their content
 _ENTRY, _SEGMENT = b"e", b"s"
 _IDENTITY, _POSITION, _PENDING = b"i", b"p", b"o"
 _SEGMENT_KEY = struct.Struct(">cIQ")  # kind, day, first offset
@@ -26,7 +26,7 @@ _WRITE_BUFFER_BYTES = 16 << 20
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """What a state folder belongs to; a folder of another topic or epoch is refused."""
+    """What a state folder belongs to; a folder of another topic or epoch, or a newer format, is refused."""
 
     format: int
     fold: str
@@ -48,21 +48,17 @@ class Store:
 
     def __init__(self, path: Path, identity: Identity) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        try:
-            self._db = Rdict(str(path), options=_options())
-        except Exception as error:  # rocksdict raises bare Exception
-            raise UserError(
-                f"the state folder {path} cannot be opened: {error}",
-                hint="two workers must not share a folder: give each its own METERING_INSTANCE",
-            ) from error
-        self._check(identity)
+        self._path, self._epoch = path, identity.epoch
+        self._db = _opened(path)
+        self._set_aside_earlier_epoch(identity)
+        if self._check(identity) != FORMAT:
+            self._db[_IDENTITY] = _pack(identity)
 
     @classmethod
     def reading(cls, path: Path, identity: Identity) -> "Store":
         """An existing folder opened only to read; it takes no lock, see `is_held`."""
         store = cls.__new__(cls)
-        store._path = path
+        store._path, store._epoch = path, identity.epoch
         try:
             store._db = Rdict(str(path), options=_options(), access_type=AccessType.read_only())
         except Exception as error:  # rocksdict raises bare Exception
@@ -70,22 +66,38 @@ class Store:
                 f"the state folder {path} cannot be read: {error}",
                 hint="move the folder away; the state is rebuilt from the journal",
             ) from error
-        if store._db.get(_IDENTITY) is not None:
-            store._check(identity)
+        store._check(identity)
         return store
 
-    def _check(self, identity: Identity) -> None:
+    def _set_aside_earlier_epoch(self, identity: Identity) -> None:
+        """What an earlier epoch left is no state of this one; nothing is deleted."""
+        found = self._db.get(_IDENTITY)
+        held = msgspec.msgpack.decode(found, type=Identity) if found is not None else identity
+        same = msgspec.structs.replace(held, format=FORMAT, epoch=identity.epoch)
+        if same != identity or held.epoch >= identity.epoch:
+            return
+        self.close()
+        self._path.rename(self._path.with_name(f"{self._path.name}.epoch-{held.epoch}"))
+        self._db = _opened(self._path)
+
+    def _check(self, identity: Identity) -> int | None:
+        """The format of the folder, None when it is new; UserError when it is not ours or not readable."""
         found = self._db.get(_IDENTITY)
         if found is None:
-            self._db[_IDENTITY] = _pack(identity)
-            return
+            return None
         held = msgspec.msgpack.decode(found, type=Identity)
-        if held != identity:
+        if msgspec.structs.replace(held, format=FORMAT) != identity:
             self.close()
             raise UserError(
                 f"the state folder {self._path} belongs to {held}, not to {identity}",
                 hint="move the folder away; the state is rebuilt from the journal",
             )
+        try:
+            refuse_unreadable(held.format, f"the state folder {self._path}")
+        except UserError:
+            self.close()
+            raise
+        return held.format
 
     def write(self, changes: Changes) -> None:
         """Step 1 of a checkpoint: entries, segments, position and the pending outputs at once."""
@@ -138,13 +150,13 @@ class Store:
     def _entries(self) -> Iterator[Entry]:
         for found, value in self._scan(_ENTRY):
             version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
-            yield Entry(found[1:], body, version)
+            yield entry_of(Entry(found[1:], body, version), self._epoch)
 
     def _segments(self) -> Iterator[Segment]:
         for found, value in self._scan(_SEGMENT):
             _, day, first = _SEGMENT_KEY.unpack(found)
             upto, ids = msgspec.msgpack.decode(value, type=tuple[int, bytes])
-            yield Segment(day, first, upto, ids)
+            yield segment_of(Segment(day, first, upto, ids), self._epoch)
 
     def _scan(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
         options = ReadOptions()
@@ -157,6 +169,16 @@ class Store:
     def close(self) -> None:
         """Release the folder."""
         self._db.close()
+
+
+def _opened(path: Path) -> Rdict:
+    try:
+        return Rdict(str(path), options=_options())
+    except Exception as error:  # rocksdict raises bare Exception
+        raise UserError(
+            f"the state folder {path} cannot be opened: {error}",
+            hint="two workers must not share a folder: give each its own METERING_INSTANCE",
+        ) from error
 
 
 def is_held(path: Path) -> bool:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from metering.records import Watermark, encode
+from metering.records import Watermark, encode, version
 from metering.recovery.canonical import canonical, differences
 from metering.recovery.refold import _Copy
 from metering.state.fold import Chunk, Entry, Saved, Segment
@@ -117,6 +117,6 @@ async def test_a_rate_state_is_the_same_however_its_log_was_cut(cuts: list[int])
         fold.fold([one], catalog())
         made.append(fold.changes())
     hourly = [encode(record) for record in records(made, "hourly")]
-    hourly.append(encode(Watermark(0, NOW, "1")))  # closes the month
+    hourly.append(encode(Watermark(0, NOW, str(version(1, 1)))))  # closes the month
     cuts = [cut for cut in cuts if cut < len(hourly)]
     assert await folded(rate_fold(), log(hourly, cuts)) == await folded(rate_fold(), log(hourly, [33]))

@@ -8,23 +8,27 @@ import msgspec
 from metering.settings import Settings
 from metering.state import opening
 from metering.state.checkpoint import DurableFold
-from metering.state.fold import Changes, Entry, Output, Saved, Segment
+from metering.state.fold import Changes, Entry, Output, Saved, Segment, place_in_log
+from metering.state.formats import FORMAT
 from metering.state.journal import Journal
 from metering.state.publish import BATCH_BYTES, Publisher
 from metering.state.store import Identity, Store
 from metering.topics import Names, apply
 from tests.state.folding import meter_fold
 
+TEN = place_in_log(1, 10)
 BEFORE = Changes(
     epoch=1,
     offset=10,
     header=b"before",
-    entries=[Entry(b'["stays"]', b"1", 10), Entry(b'["goes"]', b"1", 10)],
-    segments=[Segment(1, 0, 10, b"i" * 16)],
+    entries=[Entry(b'["stays"]', b"1", TEN), Entry(b'["goes"]', b"1", TEN)],
+    segments=[Segment(1, place_in_log(1, 0), TEN, b"i" * 16)],
     expired_before=0,
     outputs=[Output("somewhere", b"k", b"v")],
 )
-AFTER = Saved(10, b"after", [Entry(b'["stays"]', b"2", 10)], [Segment(1, 0, 10, b"j" * 16)])
+AFTER = Saved(
+    10, b"after", [Entry(b'["stays"]', b"2", TEN)], [Segment(1, place_in_log(1, 0), TEN, b"j" * 16)]
+)
 
 
 def with_journal(settings: Settings, work: Callable[[Journal], Awaitable[None]]) -> None:
@@ -65,7 +69,7 @@ def test_a_whole_state_takes_the_place_of_entries_and_pending_outputs(deployment
 
 
 def test_a_state_larger_than_a_record_batch_is_written_too(deployment: Settings) -> None:
-    large = [Entry(b'["%d"]' % n, bytes([n]) * (BATCH_BYTES // 4), 10) for n in range(6)]
+    large = [Entry(b'["%d"]' % n, bytes([n]) * (BATCH_BYTES // 4), TEN) for n in range(6)]
 
     async def work(journal: Journal) -> None:
         await journal.write_whole(0, 1, AFTER._replace(entries=large))
@@ -90,11 +94,11 @@ def test_ids_of_another_epoch_do_not_count(deployment: Settings) -> None:
 def test_entries_of_another_epoch_do_not_come_back(deployment: Settings) -> None:
     async def work(journal: Journal) -> None:
         await journal.append(0, BEFORE)
-        store = Store(deployment.home / "state", Identity(1, "m", "events", 0, 2))
+        store = Store(deployment.home / "state", Identity(FORMAT, "m", "events", 0, 2))
         durable = DurableFold(meter_fold(), 0, 2, store, journal, journal._publisher)
         assert await durable.load() is None
         durable.close()
-        fresh = [Entry(b'["new"]', b"3", 5)]
+        fresh = [Entry(b'["new"]', b"3", place_in_log(2, 5))]
         await journal.append(0, msgspec.structs.replace(BEFORE, epoch=2, offset=5, entries=fresh))
         found = await journal.read(0, 2)
         assert found is not None

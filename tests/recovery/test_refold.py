@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from metering.catalog.resolved import Catalog
-from metering.records import PeriodClose, Watermark, encode
+from metering.records import PeriodClose, Watermark, encode, version
 from metering.recovery.canonical import canonical, place_of
 from metering.recovery.evidence import Stage, stages_of
 from metering.recovery.history import Catalogs, Schedule, Unavailable
@@ -18,7 +18,7 @@ from tests.state.folding import CATALOG, NOW, catalog, chunk, event, meter_fold,
 
 DEARER = CATALOG.replace('"0.10"', '"0.20"')
 ONE, TWO = (replace(catalog(text), revision=n) for n, text in enumerate((CATALOG, DEARER), 1))
-CLOSING = encode(Watermark(0, NOW, "1"))
+CLOSING = encode(Watermark(0, NOW, str(version(1, 1))))
 
 
 class Known(Catalogs):
@@ -93,7 +93,7 @@ async def test_closed_periods_come_out_as_they_were_closed(pieces: list[tuple[li
 
 
 async def test_a_watermark_that_was_compacted_away_is_known_from_the_close() -> None:
-    log = [*FIRST, CLOSING, encode(Watermark(0, NOW + 1, "2"))]
+    log = [*FIRST, CLOSING, encode(Watermark(0, NOW + 1, str(version(1, 2))))]
     saved, closes = lived(rate_fold(), [(log[:-1], ONE), (log[-1:], ONE)])
     offsets = [n for n in range(len(log)) if n != len(FIRST)]
     compacted = Chunk(0, len(log), offsets, [log[n] for n in offsets], NOW)

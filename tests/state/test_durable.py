@@ -13,11 +13,12 @@ from metering.records import decode
 from metering.settings import Settings
 from metering.state.checkpoint import PIECE_VALUES, DurableFold, Verdict, pieces
 from metering.state.fold import Changes
+from metering.state.formats import FORMAT
 from metering.state.journal import Journal, _Reader
 from metering.state.log_bounds import Bounds
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.publish import Publisher
-from metering.state.store import FORMAT, Identity, Store
+from metering.state.store import Identity, Store
 from metering.topics import Names, apply
 from tests.state.folding import catalog, chunk, event, latest_totals
 
