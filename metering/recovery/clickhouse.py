@@ -181,7 +181,7 @@ class _NoGroup:
 class _Refill(Sink):
     """The sink, except that its errors are answers and do not end the process."""
 
-    def _die(self, event: str, error: Exception) -> NoReturn:
+    def _die(self, event: str, error: Exception, **_: Any) -> NoReturn:
         hint = error.hint if isinstance(error, UserError) else "run the command again; it starts afresh"
         raise UserError(f"{event.replace('_', ' ')}: {error}", hint=hint) from error
 

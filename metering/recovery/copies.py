@@ -1,7 +1,7 @@
 """The three copies of a partition's state: the local folder, the journal on Kafka, the log itself."""
 
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from metering.state.fold import Output, Saved
 from metering.state.log_bounds import LogBounds
 from metering.state.meter_fold import MeterFold
 from metering.state.publish import Publisher
-from metering.state.store import Store, is_held
+from metering.state.store import Store
 from metering.topics import Names
 
 
@@ -68,15 +68,6 @@ class Copies:
     def folder(self, part: Part) -> Path:
         """The state folder of this instance."""
         return opening.state_folder(self.settings, part.topic, part.partition)
-
-    def refuse_while_held(self, parts: Iterable[Part]) -> None:
-        """UserError when a worker of this instance has one of the folders open."""
-        for part in parts:
-            if is_held(self.folder(part)):
-                raise UserError(
-                    f"a worker holds the state folder {self.folder(part)}",
-                    hint=f"stop the worker of METERING_INSTANCE={self.settings.instance}, then try again",
-                )
 
     def local(self, part: Part) -> Saved | None:
         """The state in the local folder; None when there is none."""

@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 from metering.errors import UserError
 from metering.state.fold import Changes, Entry, Output, Saved, Segment
 from metering.state.publish import Keyed, Publisher
+from metering.state.store import PARTITIONS_HINT
 
 READ_SECONDS = 120.0  # a journal is read at about 100 MB/s
 _SEGMENT_PART_BYTES = 4 << 20
@@ -33,6 +34,7 @@ class _Position(msgspec.Struct, frozen=True):
     epoch: int
     offset: int
     header: bytes
+    partitions: int = 0
 
 
 class _Pending(msgspec.Struct, frozen=True):
@@ -44,12 +46,18 @@ class Journal:
     """The journal of one fold, all partitions; `segments_topic` is empty for a fold without ids."""
 
     def __init__(
-        self, brokers: str, publisher: Publisher, state_topic: str, segments_topic: str = ""
+        self,
+        brokers: str,
+        publisher: Publisher,
+        state_topic: str,
+        segments_topic: str = "",
+        partitions: int = 0,
     ) -> None:
         self._brokers = brokers
         self._publisher = publisher
         self._state_topic = state_topic
         self._segments_topic = segments_topic
+        self._partitions = partitions
 
     async def append(self, partition: int, changes: Changes) -> None:
         """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
@@ -62,7 +70,7 @@ class Journal:
         records: list[Keyed] = [
             (b"e" + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
         ]
-        position = _Position(changes.epoch, changes.offset, changes.header)
+        position = _Position(changes.epoch, changes.offset, changes.header, self._partitions)
         records.append((_POSITION_KEY, _pack(position)))
         await self._publisher.append_at_once(self._state_topic, partition, records)
 
@@ -86,7 +94,7 @@ class Journal:
         await self._append_segments(partition, epoch, saved.segments)
         records: list[Keyed] = [(b"e" + e.key, _pack((e.version, e.value))) for e in saved.entries]
         await self._publisher.append(self._state_topic, partition, records)
-        position = _Position(epoch, saved.offset, saved.header)
+        position = _Position(epoch, saved.offset, saved.header, self._partitions)
         await self._publisher.append_at_once(self._state_topic, partition, [(_POSITION_KEY, _pack(position))])
 
     async def position(self, partition: int, epoch: int) -> int | None:
@@ -94,7 +102,7 @@ class Journal:
         reader = _Reader(self._brokers, self._state_topic, partition)
         async for key, value in reader.records(last=True):
             if key == _POSITION_KEY and value is not None:
-                position = msgspec.msgpack.decode(value, type=_Position)
+                position = self._position(value, partition, epoch)
                 if position.epoch == epoch:
                     return position.offset
         saved = await self.read(partition, epoch)
@@ -125,7 +133,7 @@ class Journal:
             if key == _POSITION_KEY and value is None:  # struck out
                 position, entries, pending = None, {}, {}
             elif key == _POSITION_KEY and value is not None:
-                found = msgspec.msgpack.decode(value, type=_Position)
+                found = self._position(value, partition, epoch)
                 if found.epoch == epoch and (position is None or found.offset >= position.offset):
                     position = found
             elif key.startswith(b"o") and value is not None:
@@ -137,6 +145,22 @@ class Journal:
                 if version >= entries.get(key[1:], (0, b""))[0]:
                     entries[key[1:]] = version, body
         return position, entries, pending
+
+    def _position(self, value: bytes, partition: int, epoch: int) -> _Position:
+        """A position, unless it says that this journal is not for us to write."""
+        found = msgspec.msgpack.decode(value, type=_Position)
+        place = f"the journal {self._state_topic}, partition {partition},"
+        if found.epoch > epoch:
+            raise UserError(
+                f"{place} is of epoch {found.epoch}, METERING_EPOCH is {epoch}",
+                hint=f"set METERING_EPOCH={found.epoch}: it was raised, and never goes back",
+            )
+        if found.epoch == epoch and found.partitions not in (0, self._partitions):
+            raise UserError(
+                f"{place} is of {found.partitions} partitions, METERING_PARTITIONS is {self._partitions}",
+                hint=PARTITIONS_HINT,
+            )
+        return found
 
     async def _read_segments(self, partition: int, epoch: int, upto: int) -> list[Segment]:
         if not self._segments_topic:

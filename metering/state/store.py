@@ -5,7 +5,6 @@ Layout: `i` identity, `p` position and header, `o` what is not yet published, `e
 it, never between.
 """
 
-import fcntl
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,7 +16,13 @@ from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, Read
 from metering.errors import UserError
 from metering.state.fold import Changes, Entry, Saved, Segment
 
-FORMAT = 2  # 2: totals with their aggregation, ids with their content
+FORMAT = 3  # 3: says of how many partitions it is one
+SHARED_HINT = "two workers must not share a folder: give each its own METERING_INSTANCE"
+PARTITIONS_HINT = (
+    "customers are placed by the number of partitions: set METERING_PARTITIONS back; to have more, send the"
+    " events again to topics under another METERING_TOPIC_PREFIX"
+)
+DISK_HINT = "give its disk more space, then start the worker: nothing was acknowledged, a restart is exact"
 _ENTRY, _SEGMENT = b"e", b"s"
 _IDENTITY, _POSITION, _PENDING = b"i", b"p", b"o"
 _SEGMENT_KEY = struct.Struct(">cIQ")  # kind, day, first offset
@@ -26,13 +31,18 @@ _WRITE_BUFFER_BYTES = 16 << 20
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """What a state folder belongs to; a folder of another topic or epoch is refused."""
+    """What a state folder belongs to; a folder of something else is refused."""
 
     format: int
     fold: str
     topic: str
     partition: int
     epoch: int
+    partitions: int = 0
+
+    def __str__(self) -> str:
+        where = f"{self.topic}, partition {self.partition} of {self.partitions}"
+        return f"{where}, epoch {self.epoch} ({self.fold}, format {self.format})"
 
 
 class _Position(msgspec.Struct, frozen=True):
@@ -44,7 +54,7 @@ _pack = msgspec.msgpack.encode
 
 
 class Store:
-    """One partition's RocksDB; only one process can hold it open."""
+    """One partition's RocksDB; only one process can hold it open. A full disk is a UserError."""
 
     def __init__(self, path: Path, identity: Identity) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,15 +62,13 @@ class Store:
         try:
             self._db = Rdict(str(path), options=_options())
         except Exception as error:  # rocksdict raises bare Exception
-            raise UserError(
-                f"the state folder {path} cannot be opened: {error}",
-                hint="two workers must not share a folder: give each its own METERING_INSTANCE",
-            ) from error
+            hint = SHARED_HINT if "lock" in str(error).lower() else DISK_HINT
+            raise UserError(f"the state folder {path} cannot be opened: {error}", hint=hint) from error
         self._check(identity)
 
     @classmethod
     def reading(cls, path: Path, identity: Identity) -> "Store":
-        """An existing folder opened only to read; it takes no lock, see `is_held`."""
+        """An existing folder opened only to read; it takes no lock, see `opening.held`."""
         store = cls.__new__(cls)
         store._path = path
         try:
@@ -77,22 +85,32 @@ class Store:
     def _check(self, identity: Identity) -> None:
         found = self._db.get(_IDENTITY)
         if found is None:
-            self._db[_IDENTITY] = _pack(identity)
+            batch = WriteBatch(raw_mode=True)
+            batch.put(_IDENTITY, _pack(identity))
+            self._write(batch)
             return
         held = msgspec.msgpack.decode(found, type=Identity)
         if held != identity:
             self.close()
             raise UserError(
                 f"the state folder {self._path} belongs to {held}, not to {identity}",
-                hint="move the folder away; the state is rebuilt from the journal",
+                hint=_mismatch_hint(held, identity),
             )
+
+    def _write(self, batch: WriteBatch) -> None:
+        try:
+            self._db.write(batch)
+        except Exception as error:  # rocksdict raises bare Exception
+            raise UserError(
+                f"the state folder {self._path} cannot be written: {error}", hint=DISK_HINT
+            ) from error
 
     def write(self, changes: Changes) -> None:
         """Step 1 of a checkpoint: entries, segments, position and the pending outputs at once."""
         batch = WriteBatch(raw_mode=True)
         _put_changes(batch, changes.offset, changes.header, changes.entries, changes.segments)
         batch.put(_PENDING, _pack(changes))
-        self._db.write(batch)
+        self._write(batch)
 
     def settle(self, changes: Changes) -> None:
         """Last step of a checkpoint: its outputs are on Kafka; expired ids go."""
@@ -101,7 +119,7 @@ class Store:
         if changes.expired_before > 0:
             expired = _SEGMENT_KEY.pack(_SEGMENT, changes.expired_before, 0)
             batch.delete_range(_SEGMENT, expired)
-        self._db.write(batch)
+        self._write(batch)
 
     def pending(self) -> Changes | None:
         """What was folded and written here, but perhaps not published."""
@@ -123,17 +141,12 @@ class Store:
 
     def replace(self, saved: Saved) -> None:
         """Take a state that was rebuilt from the journal in place of what is here."""
-        for kind in (
-            _POSITION,
-            _PENDING,
-            _ENTRY,
-            _SEGMENT,
-        ):  # no position: no state, should we die here
+        for kind in (_POSITION, _PENDING, _ENTRY, _SEGMENT):  # no position: no state, should we die here
             for found in [place for place, _ in self._scan(kind)]:
                 del self._db[found]
         batch = WriteBatch(raw_mode=True)
         _put_changes(batch, saved.offset, saved.header, saved.entries, saved.segments)
-        self._db.write(batch)
+        self._write(batch)
 
     def _entries(self) -> Iterator[Entry]:
         for found, value in self._scan(_ENTRY):
@@ -159,16 +172,14 @@ class Store:
         self._db.close()
 
 
-def is_held(path: Path) -> bool:
-    """Whether another process holds a state folder open."""
-    try:
-        with (path / "LOCK").open("rb+") as lock:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
+def _mismatch_hint(held: Identity, wanted: Identity) -> str:
+    if held.partitions not in (0, wanted.partitions):
+        return PARTITIONS_HINT
+    if held.epoch > wanted.epoch:
+        return f"METERING_EPOCH was raised to {held.epoch} here: set it"
+    if held.epoch < wanted.epoch:
+        return "move the folder away; under a new epoch the log is folded from its beginning"
+    return "is METERING_HOME of another deployment? If not, move the folder away: the journal has the state"
 
 
 def _put_changes(

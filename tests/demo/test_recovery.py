@@ -26,7 +26,7 @@ from metering.sinks.queries import Books
 from metering.state import opening
 from metering.state.fold import Entry
 from metering.state.partitioning import partition_of
-from metering.state.store import Store, is_held
+from metering.state.store import Store
 from metering.topics import Names, apply
 from tests.demo.world import put_in_force, resumed, running, send, wait_for
 from tests.state.folding import CATALOG, START, event
@@ -245,19 +245,6 @@ def test_a_worker_that_starts_from_nothing_does_not_decide_again_under_another_c
         while "metering state rebuild --from log" not in log.read_text():
             assert time.monotonic() < deadline, log.read_text()[-2_000:]
             time.sleep(0.3)
-
-
-@pytest.mark.parts
-@pytest.mark.timeout(300)
-def test_a_worker_holds_its_folders(lost: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = opening.state_folder(lost, Names(lost).events, 0)
-    with resumed(lost):
-        while not is_held(folder):
-            time.sleep(0.2)
-        for words in (["state", "verify"], ["state", "rebuild", "--from", "journal"]):
-            result = metering(lost, monkeypatch, *words)
-            assert isinstance(result.exception, UserError)
-            assert "holds the state folder" in str(result.exception)
 
 
 @pytest.mark.parts

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from billing_sync.ledger import ledger_path
 from billing_sync.run import run_once
+from metering import standing
 from metering.demo.pipeline import environment
 from metering.invariants import positions
 from metering.invariants.arrival import arrival
@@ -128,7 +129,7 @@ def broken(findings: list[Finding]) -> dict[str, list[Any]]:
 @pytest.fixture
 def quiet(live: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The deployment after it was stopped, as if its last reports were of now."""
-    monkeypatch.setattr(positions, "DEAD_SECONDS", 1e6)
+    monkeypatch.setattr(standing, "DEAD_SECONDS", 1e6)
     monkeypatch.setattr(positions, "STUCK_SECONDS", 1e6)
     return live
 
@@ -223,9 +224,9 @@ def test_a_ledger_changed_by_hand_is_found(quiet: Settings, change: str) -> None
 @pytest.mark.parts
 @pytest.mark.timeout(300)
 def test_a_dead_partition_is_told_from_a_quiet_one(live: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(positions, "DEAD_SECONDS", 1e6)
+    monkeypatch.setattr(standing, "DEAD_SECONDS", 1e6)
     assert "partitions_report" not in broken(look(live))
-    monkeypatch.setattr(positions, "DEAD_SECONDS", 0.5)
+    monkeypatch.setattr(standing, "DEAD_SECONDS", 0.5)
     (row,) = broken(look(live))["partitions_report"]
     assert row.found.startswith("dead: worker-1 reported")
 
