@@ -62,7 +62,9 @@ def _show_partitions(found: list[Standing], now: int) -> None:
     console.print(table)
     last = holding_back(found)
     so_far = f"{_instant(last.watermark)} UTC" if last.watermark else "not known yet"
-    because = f"partition {last.partition} ({last.state}) holds it back"
+    because = "no partition holds it back"
+    if last.state != "quiet":
+        because = f"partition {last.partition} ({last.state}) holds it back"
     console.print(f"The pipeline's watermark: {so_far}; {because}", soft_wrap=True)
 
 
@@ -97,11 +99,11 @@ def _show_books(books: InBooks) -> None:
         table.add_row(name, f"{count:,}")
     console.print(table)
     if books.missing:
-        console.print(f"The sink is behind: {books.missing:,} records are not in ClickHouse yet")
+        console.print(f"Records that are not in ClickHouse yet: {books.missing:,}")
     else:
-        console.print("Everything is stored in ClickHouse")
+        console.print("Everything is in ClickHouse")
     if books.letters:
-        console.print("Dead letters, what is open waits for you: `metering rejected list --state open`")
+        console.print("Dead letters; open ones wait for you, `metering rejected list --state open`:")
         show_counts(books.letters)
 
 
@@ -111,7 +113,7 @@ def _plain(found: list[Standing], books: InBooks) -> dict[str, Any]:
     return {
         "partitions": [one._asdict() for one in found],
         "watermark": last.watermark or None,
-        "held_back_by": last.partition,
+        "held_back_by": None if last.state == "quiet" else last.partition,
         "events": books.counters._asdict(),
         "not_stored": books.missing,
         "dead_letters": books.letters,

@@ -18,7 +18,7 @@ from metering.errors import UserError
 from metering.invariants.seen import Seen
 from metering.records import Progress
 from metering.settings import Settings
-from metering.sinks.client import connect
+from metering.sinks.client import LONG_ANSWER_SECONDS, connect
 from metering.standing import Look, Standing, TopicPlace, look, standings
 from metering.state.log_bounds import Bounds
 from metering.topics import Names
@@ -58,7 +58,9 @@ class Facts:
     @cached_property
     def client(self) -> Any:
         """A connection to the books."""
-        self._client = connect(self.settings.clickhouse(), self.settings.database)
+        self._client = connect(
+            self.settings.clickhouse(), self.settings.database, answer_seconds=LONG_ANSWER_SECONDS
+        )
         return self._client
 
     def rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:

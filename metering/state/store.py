@@ -16,7 +16,7 @@ from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, Read
 from metering.errors import UserError
 from metering.state.fold import Changes, Entry, Saved, Segment
 
-FORMAT = 3  # 3: says of how many partitions it is one
+FORMAT = 2  # 2: totals with their aggregation, ids with their content
 SHARED_HINT = "two workers must not share a folder: give each its own METERING_INSTANCE"
 PARTITIONS_HINT = (
     "customers are placed by the number of partitions: set METERING_PARTITIONS back; to have more, send the"
@@ -38,7 +38,7 @@ class Identity(msgspec.Struct, frozen=True):
     topic: str
     partition: int
     epoch: int
-    partitions: int = 0
+    partitions: int = 0  # it was not written before
 
     def __str__(self) -> str:
         where = f"{self.topic}, partition {self.partition} of {self.partitions}"
@@ -62,8 +62,8 @@ class Store:
         try:
             self._db = Rdict(str(path), options=_options())
         except Exception as error:  # rocksdict raises bare Exception
-            hint = SHARED_HINT if "lock" in str(error).lower() else DISK_HINT
-            raise UserError(f"the state folder {path} cannot be opened: {error}", hint=hint) from error
+            said = f"the state folder {path} cannot be opened: {error}"
+            raise UserError(said, hint=_opening_hint(str(error))) from error
         self._check(identity)
 
     @classmethod
@@ -90,7 +90,7 @@ class Store:
             self._write(batch)
             return
         held = msgspec.msgpack.decode(found, type=Identity)
-        if held != identity:
+        if msgspec.structs.replace(held, partitions=held.partitions or identity.partitions) != identity:
             self.close()
             raise UserError(
                 f"the state folder {self._path} belongs to {held}, not to {identity}",
@@ -170,6 +170,13 @@ class Store:
     def close(self) -> None:
         """Release the folder."""
         self._db.close()
+
+
+def _opening_hint(error: str) -> str:
+    if "lock" in error.lower():
+        return SHARED_HINT
+    is_full = any(reason in error for reason in ("No space left", "File too large", "quota exceeded"))
+    return DISK_HINT if is_full else "move the folder away: the journal has the state"
 
 
 def _mismatch_hint(held: Identity, wanted: Identity) -> str:

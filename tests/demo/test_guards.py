@@ -101,6 +101,7 @@ def test_a_second_worker_on_the_folders_and_a_full_disk(deployment: Settings) ->
 
 @pytest.mark.parts
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("real_broker")
 def test_a_folder_of_another_topic_and_another_number_of_partitions(deployment: Settings) -> None:
     own = deployment.model_copy(update={"instance": "worker-1"})
     names, home = Names(own), partition_of("a", own.partitions)

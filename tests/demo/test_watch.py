@@ -199,23 +199,34 @@ def test_what_is_changed_by_hand_is_found(quiet: Settings, name: str) -> None:
     assert all(row.where and row.found != row.expected for row in found[name])
 
 
+# What an invoice holds: `$[4]` is what was charged, `$[6]` what is carried on, `$[7][0][4]` a line's cents.
+ADD = "UPDATE invoice SET plan = json_set(plan, '{0}', json_extract(plan, '{0}') + {1})"
+LEDGER = [
+    ("invoiced", ["UPDATE carry SET micro = micro + 1"]),
+    ("invoiced", [ADD.format("$[4]", 1)]),
+    ("invoiced", [ADD.format("$[6]", 1)]),
+    (
+        "remainders",  # a cent too much, taken from the next invoice
+        [
+            ADD.format("$[7][0][4]", 1),
+            ADD.format("$[6]", -10_000),
+            "UPDATE carry SET micro = micro - 10000",
+        ],
+    ),
+]
+
+
 @pytest.mark.parts
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE carry SET micro = micro + 1",
-        "UPDATE invoice SET plan = json_set(plan, '$[4]', json_extract(plan, '$[4]') + 1)",
-        "UPDATE invoice SET plan = json_set(plan, '$[6]', json_extract(plan, '$[6]') + 1)",
-    ],
-)
-def test_a_ledger_changed_by_hand_is_found(quiet: Settings, change: str) -> None:
+@pytest.mark.parametrize(("name", "changes"), LEDGER)
+def test_a_ledger_changed_by_hand_is_found(quiet: Settings, name: str, changes: list[str]) -> None:
     folder = ledger_path(quiet).parent
     shutil.copytree(folder, folder.with_name("kept"))
     try:
         with closing(sqlite3.connect(ledger_path(quiet))) as db, db:
-            db.execute(change)
-        assert set(broken(look(quiet))) == {"invoiced"}
+            for change in changes:
+                db.execute(change)
+        assert set(broken(look(quiet))) == {name}
     finally:
         shutil.rmtree(folder)
         folder.with_name("kept").rename(folder)
@@ -252,6 +263,7 @@ def test_the_command_ends_with_1_when_something_is_broken(live: Settings) -> Non
     )
     assert result.returncode == 1, result.stdout + result.stderr  # nothing runs any more
     assert "✗ partitions_report" in result.stdout
+    assert f"broken, {len(ALL) - 1} hold" in result.stdout
     assert "→ No report: no worker owns the partition" in result.stdout
 
 

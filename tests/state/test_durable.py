@@ -168,6 +168,36 @@ def test_a_folder_of_another_topic_is_refused(tmp_path: Path) -> None:
         Store(tmp_path / "s", Identity(FORMAT, "m", "two", 0, 1))
 
 
+@pytest.mark.parametrize(
+    ("held", "hint"),
+    [
+        (Identity(FORMAT, "m", "other", 0, 1, 4), "METERING_HOME"),
+        (Identity(FORMAT - 1, "m", "one", 0, 1, 4), "move the folder away: the journal has the state"),
+        (Identity(FORMAT, "m", "one", 0, 1, 8), "set METERING_PARTITIONS back"),
+        (Identity(FORMAT, "m", "one", 0, 2, 4), "METERING_EPOCH was raised to 2"),
+        (Identity(FORMAT, "m", "one", 0, 0, 4), "folded from its beginning"),
+    ],
+)
+def test_a_folder_of_something_else_says_what_to_do(tmp_path: Path, held: Identity, hint: str) -> None:
+    Store(tmp_path / "s", held).close()
+    with pytest.raises(UserError, match="belongs to") as caught:
+        Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1, 4))
+    assert hint in caught.value.hint
+
+
+def test_a_folder_that_does_not_say_of_how_many_partitions_it_is_one_is_taken(tmp_path: Path) -> None:
+    Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1)).close()
+    Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1, 4)).close()
+
+
+def test_a_folder_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+    Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1, 4)).close()
+    (tmp_path / "s" / "CURRENT").write_text("nonsense")
+    with pytest.raises(UserError, match="cannot be opened") as caught:
+        Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1, 4))
+    assert caught.value.hint == "move the folder away: the journal has the state"
+
+
 def test_two_workers_cannot_share_a_folder(tmp_path: Path) -> None:
     held = Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1))
     with pytest.raises(UserError) as caught:
