@@ -15,7 +15,6 @@ from faust.types import TP
 from metering.catalog.reader import follow
 from metering.catalog.resolved import Catalog
 from metering.ending import die
-from metering.errors import UserError
 from metering.events import TICK_TYPE
 from metering.records import Progress, encode, key
 from metering.recovery.evidence import refuse_other_revisions
@@ -73,7 +72,7 @@ class Worker:
     async def load(self, tps: set[TP]) -> Mapping[TP, int]:
         """Load the states of the assigned partitions; see `transport.Positions`."""
         try:
-            await self._check_partitions()
+            await opening.check_partitions(self.settings, self.publisher)
             await self._wait_for_catalog()
             for tp in self._released.keys() - tps:
                 self._released.pop(tp).close()
@@ -257,15 +256,6 @@ class Worker:
                 durable.fold.adopt(catalog)
             self._catalog_known.set()
             log.info("catalog_adopted", revision=catalog.revision, version=catalog.version[:12])
-
-    async def _check_partitions(self) -> None:
-        found = await self.publisher.partitions(self.names.events)
-        if found != self.settings.partitions:
-            raise UserError(
-                f"{self.names.events} has {found} partitions, METERING_PARTITIONS says"
-                f" {self.settings.partitions}",
-                hint="set METERING_PARTITIONS to the topic's number: customers are placed by it",
-            )
 
     async def _wait_for_catalog(self) -> None:
         while self.catalog is None:

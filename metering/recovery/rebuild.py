@@ -52,6 +52,7 @@ async def _rebuild(settings: Settings, source: Source, only: int | None) -> list
         await refuse_while_running(settings, copies.names.worker_group, "workers")
         await copies.publisher.start()
         try:
+            await opening.check_partitions(settings, copies.publisher)
             work = _from_journal if source == "journal" else _from_log
             return [await work(copies, part) for part in parts]
         finally:

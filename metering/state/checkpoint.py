@@ -162,7 +162,7 @@ class DurableFold:
             raise UserError(
                 f"{topic}, partition {self.partition}: records {offset} to {log_now.first - 1}"
                 " were deleted by the broker before they were counted",
-                hint="restore them from the archive, then raise METERING_EPOCH and rebuild",
+                hint="put the archived events into new topics: docs/recovery.md, `When Kafka is lost`",
             )
         if offset > log_now.end:
             raise UserError(

@@ -84,6 +84,17 @@ def journal(settings: Settings, publisher: Publisher, topic: str) -> Journal:
     return Journal(brokers, publisher, names.rate_state, partitions=count)
 
 
+async def check_partitions(settings: Settings, publisher: Publisher) -> None:
+    """UserError when `usage.events` has another number of partitions than the settings say."""
+    topic = Names(settings).events
+    found = await publisher.partitions(topic)
+    if found != settings.partitions:
+        raise UserError(
+            f"{topic} has {found} partitions, METERING_PARTITIONS says {settings.partitions}",
+            hint="set METERING_PARTITIONS to the topic's number: customers are placed by it",
+        )
+
+
 @contextmanager
 def held(settings: Settings) -> Iterator[None]:
     """Hold the state folders of this instance; UserError when another process does."""
