@@ -61,7 +61,7 @@ def no_file_may_grow(worker: "subprocess.Popen[str]") -> Iterator[None]:
 
 def wait_until_it_works(worker: "subprocess.Popen[str]") -> None:
     assert worker.stderr is not None
-    assert any("partitions_assigned" in line for line in worker.stderr)
+    assert any("partitions_assigned" in line and "usage.events-0" in line for line in worker.stderr)
 
 
 def counted(settings: Settings) -> list[tuple[object, ...]]:
