@@ -9,7 +9,7 @@ from rich.table import Table
 
 from metering.books_commands import audit, explain, rate, whatif
 from metering.catalog.cli import app as catalog_app
-from metering.commands import bill, dev, send, status, stop_children_when_told
+from metering.commands import bill, dev, send, stop_children_when_told
 from metering.console import console, run_command
 from metering.correct_commands import app as correct_app
 from metering.event_commands import app as events_app
@@ -18,6 +18,7 @@ from metering.local.cli import app as local_app
 from metering.recovery.commands import books_app, rebuild_app, state_app
 from metering.rejected_commands import app as rejected_app
 from metering.settings import settings
+from metering.status import status
 
 app = typer.Typer(no_args_is_help=True, help="Exact usage metering and rating on Kafka.")
 topics_app = typer.Typer(no_args_is_help=True, help="The Kafka topics of a deployment.")
@@ -83,8 +84,10 @@ def migrate() -> None:
 def worker() -> None:
     """Run a metering worker: usage events to hourly totals to charges."""
     from metering.app import run, worker_app
+    from metering.state.opening import held
 
-    run(worker_app(settings()), settings())
+    with held(settings()):  # before it joins the group: a second one would put the first out
+        run(worker_app(settings()), settings())
 
 
 @app.command()

@@ -1,6 +1,7 @@
-"""`metering events show`: the whole story of one event."""
+"""`metering events show`: the whole story of one event; `export`: all of them."""
 
 import json
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -10,11 +11,12 @@ from rich.table import Column, Table
 
 from metering.console import console, literal
 from metering.event_copies import NO_SOURCE, Copy, Correction
+from metering.event_export import archived_lines
 from metering.event_story import ChargeRow, Count, InvoiceLine, Story, story_of
 from metering.explain import plain
 from metering.rejected import Place
 from metering.settings import settings
-from metering.sinks.client import connect
+from metering.sinks.client import LONG_ANSWER_SECONDS, connect
 from metering.state.amendments import RESERVED
 from metering.topics import Names
 
@@ -43,6 +45,15 @@ def show(
         console.print_json(json.dumps(_story_plain(story, topic)))
     else:
         _show(story, topic)
+
+
+@app.command()
+def export() -> None:
+    """Write every archived event as a JSON line, in its order; `metering send -` takes them."""
+    chosen = settings()
+    with connect(chosen.clickhouse(), chosen.database, answer_seconds=LONG_ANSWER_SECONDS) as client:
+        for line in archived_lines(client):
+            sys.stdout.buffer.write(line)
 
 
 def _show(story: Story, topic: str) -> None:

@@ -31,7 +31,7 @@ from metering.recovery.guards import refuse_while_running
 from metering.recovery.logs import read_chunks
 from metering.settings import Settings
 from metering.state import opening, split
-from metering.state.checkpoint import DurableFold, pieces
+from metering.state.checkpoint import DurableFold, Verdict, pieces
 from metering.state.fold import Changes, Entry, Output, Saved
 from metering.state.journal import Journal
 from metering.state.log_bounds import LogBounds
@@ -182,7 +182,7 @@ class _Work:
             start = first if start is None else start
             async for chunks in read_chunks(self._old.brokers(), topic, partition, start, end):
                 for piece in pieces(chunks):
-                    durable.offer(piece, catalog)
+                    assert durable.offer(piece, catalog) is not Verdict.GAP, f"a hole in {topic}-{partition}"
                     if durable.fold.is_heavy:
                         await durable.checkpoint()
             await durable.checkpoint()
@@ -193,23 +193,25 @@ class _Work:
     def _durable(self, topic: str, partition: int, folder: Path) -> DurableFold:
         fold = opening.new_fold(self._old, topic, partition, ids_folder=folder / "ids")
         store = Store(folder / "state", opening.identity(self._old, topic, partition))
-        return DurableFold(fold, partition, self._old.epoch, store, self._journal(topic), self._publisher)
+        return DurableFold(
+            fold, partition, self._old.epoch, store, self._journal(topic, self._old), self._publisher
+        )
 
-    def _journal(self, topic: str) -> Journal:
-        return opening.journal(self._old, self._publisher, topic)
+    def _journal(self, topic: str, settings: Settings) -> Journal:
+        return opening.journal(settings, self._publisher, topic)
 
     # -- dividing --------------------------------------------------------------------------------
 
     async def _divide(self, catalog: Catalog) -> None:
         for topic in (self._names.events, self._names.hourly):
-            journal = self._journal(topic)
+            old, new = self._journal(topic, self._old), self._journal(topic, self._new)
             for parent in range(self._old.partitions):
-                found = await journal.read(parent, self._old.epoch)
+                found = await old.read(parent, self._old.epoch)
                 if found is None:
                     continue  # nothing ever came there
                 for child in self._children(parent)[1:]:
-                    await journal.strike_out(child)
-                    await journal.write_whole(
+                    await new.strike_out(child)
+                    await new.write_whole(
                         child, self._new.epoch, self._child(topic, found[0], catalog, child)
                     )
         self._tell(f"{self._new.partitions - self._old.partitions} new partitions have their states")
@@ -223,15 +225,16 @@ class _Work:
 
     async def _cut_down(self, catalog: Catalog) -> None:
         for topic in (self._names.events, self._names.hourly):
-            journal = self._journal(topic)
+            new = self._journal(topic, self._new)
             for parent in range(self._old.partitions):
-                if await journal.position(parent, self._new.epoch) is None:
-                    await self._cut_parent(journal, topic, parent, catalog)
+                if await new.position(parent, self._new.epoch) is None:
+                    await self._cut_parent(topic, parent, catalog)
         self._tell(f"epoch {self._new.epoch} begins")
 
-    async def _cut_parent(self, journal: Journal, topic: str, parent: int, catalog: Catalog) -> None:
+    async def _cut_parent(self, topic: str, parent: int, catalog: Catalog) -> None:
         """Take out what has moved, and last of all make the state one of the new epoch."""
-        found = await journal.read(parent, self._old.epoch)
+        old, new = self._journal(topic, self._old), self._journal(topic, self._new)
+        found = await old.read(parent, self._old.epoch)
         if found is None:
             return
         saved = found[0]
@@ -239,8 +242,8 @@ class _Work:
         gone = [Entry(e.key, None, e.version) for e in saved.entries if e.key not in stays]
         for start in range(0, len(gone), _GONE_AT_ONCE):
             part = gone[start : start + _GONE_AT_ONCE]
-            await journal.append(parent, _changes(self._old.epoch, saved._replace(segments=()), part))
-        await journal.append(parent, _changes(self._new.epoch, saved, []))
+            await old.append(parent, _changes(self._old.epoch, saved._replace(segments=()), part))
+        await new.append(parent, _changes(self._new.epoch, saved, []))
 
 
 def _changes(epoch: int, saved: Saved, entries: Iterable[Entry]) -> Changes:

@@ -193,7 +193,8 @@ class Progress(msgspec.Struct, tag="progress", tag_field="kind", frozen=True):
     """What one fold has done with one partition so far (`pipeline.progress`).
 
     read = accepted + duplicates + rejected, counted in events since the first offset. `at` is the
-    sender's wall clock (epoch ms): a quiet partition keeps reporting, a dead one does not.
+    sender's wall clock (epoch ms): a quiet partition keeps reporting, a dead one does not. `usage_at` is
+    the append time of the newest usage that its owner has folded (epoch ms), 0 before the first.
     """
 
     fold: str
@@ -209,6 +210,7 @@ class Progress(msgspec.Struct, tag="progress", tag_field="kind", frozen=True):
     catalog_revision: int
     instance: str
     at: int
+    usage_at: int = 0
 
 
 Record = HourlyTotal | Watermark | Charge | RatingError | PeriodClose | DeadLetter | LetterAction | Progress

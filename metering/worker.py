@@ -4,10 +4,9 @@ Everything here is effects: Kafka, disk, timers. What is counted and charged is 
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -15,8 +14,8 @@ from faust.types import TP
 
 from metering.catalog.reader import follow
 from metering.catalog.resolved import Catalog
+from metering.ending import die
 from metering.epochs import latest_epoch, refuse_other_epoch
-from metering.errors import UserError
 from metering.events import TICK_TYPE
 from metering.records import Progress, encode, key
 from metering.recovery.evidence import refuse_other_revisions
@@ -34,17 +33,10 @@ from metering.transport import Batch
 
 log = structlog.get_logger()
 
-EXIT_CRASH = 70
 RELEASE_SECONDS = 10.0  # a revoked partition is saved within this time, or not at all
 FROZEN_SECONDS = 8.0  # below the session timeout: a process that slept longer may be replaced
 CATALOG_SECONDS = 5.0
 SEEK_BACK_SECONDS = 1.0
-
-
-def die(event: str, **facts: object) -> NoReturn:
-    """End the process at once: nothing was acknowledged, so a restart is exact."""
-    log.error(event, exit_code=EXIT_CRASH, **facts)
-    os._exit(EXIT_CRASH)
 
 
 class Worker:
@@ -60,6 +52,7 @@ class Worker:
         self._owned: dict[TP, DurableFold] = {}
         self._released: dict[TP, DurableFold] = {}
         self._last_batch: dict[TP, float] = {}
+        self._usage_at: dict[TP, int] = {}  # append time of the newest usage
         self._last_seek: dict[TP, float] = {}
         self._awake = time.monotonic()
         self._loading = 0  # a large state takes its time; that is no freeze
@@ -83,7 +76,7 @@ class Worker:
         self._loading += 1
         try:
             refuse_other_epoch(self.settings, await latest_epoch(self.settings))
-            await self._check_partitions()
+            await opening.check_partitions(self.settings, self.publisher)
             await self._wait_for_catalog()
             for tp in self._released.keys() - tps:
                 self._released.pop(tp).close()
@@ -94,7 +87,7 @@ class Worker:
                 self._last_batch[tp] = time.monotonic()
             starts = [(tp, await self._start_of(tp)) for tp in tps]
         except Exception as error:
-            die("state_not_loaded", error=str(error), hint=getattr(error, "hint", ""))
+            die("state_not_loaded", error)
         finally:
             self._loading -= 1
         self._awake = time.monotonic()
@@ -142,7 +135,7 @@ class Worker:
         except TimeoutError:
             die("partitions_not_saved_in_time", seconds=RELEASE_SECONDS)
         except Exception as error:
-            die("partitions_not_saved", error=repr(error))
+            die("partitions_not_saved", error)
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -151,8 +144,8 @@ class Worker:
         try:
             await self._take(batch)
         except Exception as error:
-            log.exception("batch_failed", topic=batch.tp.topic, partition=batch.tp.partition)
-            die("batch_failed", first_offset=batch.first, error=repr(error))
+            place = {"topic": batch.tp.topic, "partition": batch.tp.partition, "first_offset": batch.first}
+            die("batch_failed", error, **place)
 
     async def _take(self, batch: Batch) -> None:
         self._last_batch[batch.tp] = time.monotonic()
@@ -160,9 +153,12 @@ class Worker:
             durable = self._owned.get(batch.tp)
             if durable is None or self.catalog is None:
                 return  # revoked meanwhile: the new owner folds it
+            usage = durable.usage
             if durable.offer(piece, self.catalog) is Verdict.GAP:
                 await self._seek_back(batch.tp, durable)
                 return
+            if durable.usage != usage:  # not only ticks
+                self._usage_at[batch.tp] = piece[-1].appended
             if durable.fold.is_heavy:
                 await self.save(batch.tp, durable)
 
@@ -197,8 +193,7 @@ class Worker:
                 if tp in self._owned:
                     await self.save(tp, durable)
         except Exception as error:
-            log.exception("checkpoint_failed")
-            die("checkpoint_failed", error=repr(error))
+            die("checkpoint_failed", error)
 
     def stay_awake(self) -> None:
         """Called by a short timer; a long pause between calls means that the process was frozen."""
@@ -227,6 +222,7 @@ class Worker:
                 catalog_revision=self.catalog.revision if self.catalog else 0,
                 instance=self.settings.instance,
                 at=time.time_ns() // 1_000_000,
+                usage_at=self._usage_at.get(tp, 0),
             )
             place = key("meter", tp.partition)
             await self.publisher.publish(tp.partition, [Output(self.names.progress, place, encode(record))])
@@ -270,15 +266,6 @@ class Worker:
                 durable.fold.adopt(catalog)
             self._catalog_known.set()
             log.info("catalog_adopted", revision=catalog.revision, version=catalog.version[:12])
-
-    async def _check_partitions(self) -> None:
-        found = await self.publisher.partitions(self.names.events)
-        if found != self.settings.partitions:
-            raise UserError(
-                f"{self.names.events} has {found} partitions, METERING_PARTITIONS says"
-                f" {self.settings.partitions}",
-                hint="set METERING_PARTITIONS to the topic's number: customers are placed by it",
-            )
 
     async def _wait_for_catalog(self) -> None:
         while self.catalog is None:

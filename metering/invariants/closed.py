@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from billing_sync.currencies import exponent_and_step
+from billing_sync.currencies import exponent_and_step, unit_micro
 from billing_sync.ledger import ledger_path
 from billing_sync.planner import Plan, PlannedLine
 from metering.errors import UserError
@@ -67,6 +67,33 @@ class Invoiced(Invariant):
             )
         }
         return _against_books(plans, charged) + _against_carry(plans, carried)
+
+
+class Remainders(Invariant):
+    """Never is more invoiced than was charged."""
+
+    name = "remainders"
+    means = "what an invoice carries to the next one is never negative, and less than the smallest unit"
+    remedy = (
+        "Stop `billing-sync`: another amount was invoiced than was charged. Compare the ledger (`billing-sync"
+        " status`) with the invoice at the provider, and correct it there."
+    )
+
+    def check(self, facts: Facts) -> list[Broken]:
+        """Look at every plan; one without lines carries all of it, also what is owed to the customer."""
+        found = []
+        for plan in _plans(facts):
+            unit = unit_micro(plan.currency)
+            if plan.carry_out >= unit or (plan.carry_out < 0 and plan.lines):
+                expected = f"0 to {format_micro(unit - 1)}"
+                carried = f"{format_micro(plan.carry_out)} carried on"
+                found.append(Broken(f"{plan.period} {plan.customer}", carried, expected))
+        return found
+
+
+def _plans(facts: Facts) -> list[Plan]:
+    path = ledger_path(facts.settings)
+    return _read(path)[0] if path.exists() else []
 
 
 def _against_books(plans: list[Plan], charged: dict[tuple[str, str], Decimal]) -> list[Broken]:

@@ -4,9 +4,10 @@ import time
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from metering.console import console
+from metering.console import console, literal
 from metering.invariants.runner import Finding, Watch
 from metering.settings import settings
 
@@ -61,22 +62,38 @@ def _go_on(watching: Watch, every: float, port: int) -> None:
 
 
 def show(findings: list[Finding]) -> None:
-    """The findings on the screen: what holds in a line, what is broken with its rows and what to do."""
+    """The findings on the screen: all in a list, then each broken one with its rows and what to do."""
     console.print(time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+    listed = Table.grid(padding=(0, 2))
     for finding in findings:
         mark = "[green]✓[/]" if finding.holds else "[yellow]?[/]" if finding.unknown else "[red]✗[/]"
-        console.print(f"{mark} {finding.invariant.name}: {finding.invariant.means}", soft_wrap=True)
+        listed.add_row(mark, finding.invariant.name, f"[dim]{finding.invariant.means}[/]")
+    console.print(listed)
+    for finding in findings:
         if finding.unknown:
-            console.print(f"  [yellow]{finding.unknown}[/]", soft_wrap=True)
-        if finding.rows:
-            _show_rows(finding)
+            said = escape(finding.unknown)
+            console.print(f"[yellow]? {finding.invariant.name}[/] is not decided: {said}", soft_wrap=True)
+        elif finding.rows:
+            _show_broken(finding)
+    console.print(_summary(findings))
 
 
-def _show_rows(finding: Finding) -> None:
+def _show_broken(finding: Finding) -> None:
+    console.print(f"[red]✗ {finding.invariant.name}[/]")
     table = Table("Where", "Found", "Expected")
     for row in finding.rows[:_SHOWN]:
-        table.add_row(*row)
+        table.add_row(*map(literal, row))
     console.print(table)
     if len(finding.rows) > _SHOWN:
-        console.print(f"  and {len(finding.rows) - _SHOWN:,} more")
-    console.print(f"  → {finding.invariant.remedy}", soft_wrap=True)
+        console.print(f"and {len(finding.rows) - _SHOWN:,} more")
+    console.print(f"→ {escape(finding.invariant.remedy)}", soft_wrap=True)
+
+
+def _summary(findings: list[Finding]) -> str:
+    broken, undecided = sum(bool(f.rows) for f in findings), sum(bool(f.unknown) for f in findings)
+    if not broken and not undecided:
+        return f"[green]all {len(findings)} hold[/]"
+    parts = [f"[red]{broken} broken[/]"] * bool(broken) + [f"[yellow]{undecided} undecided[/]"] * bool(
+        undecided
+    )
+    return f"{', '.join(parts)}, {len(findings) - broken - undecided} hold"

@@ -3,29 +3,25 @@
 The order matters: a position that was read before the log's end cannot be beyond it by mistake.
 """
 
-import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from metering.audit import Audit, run_audit
 from metering.catalog.models import CatalogFile
 from metering.catalog.resolved import Catalog, resolve
 from metering.errors import UserError
 from metering.invariants.seen import Seen
-from metering.records import Progress, decode
+from metering.records import Progress
 from metering.settings import Settings
-from metering.sinks.client import connect
+from metering.sinks.client import LONG_ANSWER_SECONDS, connect
+from metering.standing import Look, Standing, TopicPlace, look, standings
 from metering.state.log_bounds import Bounds
 from metering.topics import Names
-
-TopicPlace = tuple[str, int]
-_SECONDS = 30.0
 
 
 class Reported(msgspec.Struct, frozen=True):
@@ -62,7 +58,9 @@ class Facts:
     @cached_property
     def client(self) -> Any:
         """A connection to the books."""
-        self._client = connect(self.settings.clickhouse(), self.settings.database)
+        self._client = connect(
+            self.settings.clickhouse(), self.settings.database, answer_seconds=LONG_ANSWER_SECONDS
+        )
         return self._client
 
     def rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
@@ -116,56 +114,23 @@ class Facts:
     # -- Kafka -----------------------------------------------------------------------------------
 
     @cached_property
-    def bounds(self) -> dict[TopicPlace, Bounds]:
-        """Where the log of each partition begins and ends; asked after the positions in the books."""
-        return self._kafka[0]
-
-    @cached_property
-    def progress(self) -> dict[int, Progress]:
-        """The latest report of each partition, straight from its topic."""
-        return self._kafka[1]
-
-    @cached_property
-    def _kafka(self) -> tuple[dict[TopicPlace, Bounds], dict[int, Progress]]:
+    def kafka(self) -> Look:
+        """Bounds of the logs and the latest reports; asked after the positions in the books."""
         with suppress(UserError):  # without ClickHouse, checks that need only Kafka go on
             self.stored, self.reported  # noqa: B018 - positions first: read now, kept
-        try:
-            return asyncio.run(self._ask_kafka())
-        except (KafkaError, TimeoutError, OSError) as error:
-            raise UserError(
-                f"Kafka at {self.settings.brokers()} does not answer: {error!r}",
-                hint="run `metering local status`, or check KAFKA_BROKERS",
-            ) from error
+        return look(self.settings)
 
-    async def _ask_kafka(self) -> tuple[dict[TopicPlace, Bounds], dict[int, Progress]]:
-        names, partitions = self.names, range(self.settings.partitions)
-        topics = (names.events, names.hourly, names.charges, names.rejected, names.progress)
-        tps = [TopicPartition(topic, partition) for topic in topics for partition in partitions]
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.brokers(), auto_offset_reset="earliest")
-        try:
-            async with asyncio.timeout(_SECONDS):
-                await consumer.start()
-                first, end = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-                bounds = {(tp.topic, tp.partition): Bounds(first[tp], end[tp]) for tp in tps}
-                return bounds, await self._last_reports(consumer, bounds)
-        finally:
-            await consumer.stop()
+    @property
+    def bounds(self) -> Mapping[TopicPlace, Bounds]:
+        """Where the log of each partition begins and ends."""
+        return self.kafka.bounds
 
-    async def _last_reports(
-        self, consumer: AIOKafkaConsumer, bounds: dict[TopicPlace, Bounds]
-    ) -> dict[int, Progress]:
-        topic = self.names.progress
-        wanted = {p: b.end for (t, p), b in bounds.items() if t == topic and b.end > b.first}
-        tps = [TopicPartition(topic, partition) for partition in wanted]
-        found: dict[int, Progress] = {}
-        if not tps:
-            return found
-        consumer.assign(tps)
-        for tp in tps:
-            consumer.seek(tp, wanted[tp.partition] - 1)
-        while len(found) < len(tps):
-            for tp, records in (await consumer.getmany(*tps, timeout_ms=500)).items():
-                report = decode(records[-1].value)
-                assert isinstance(report, Progress), f"{topic} holds {type(report)}"
-                found[tp.partition] = report
-        return found
+    @property
+    def progress(self) -> Mapping[int, Progress]:
+        """The latest report of each partition, straight from its topic."""
+        return self.kafka.reports
+
+    @property
+    def standings(self) -> list[Standing]:
+        """How each partition stands."""
+        return standings(self.settings, self.kafka, self.now)

@@ -3,8 +3,8 @@
 from metering.invariants.base import Broken, Invariant
 from metering.invariants.facts import Facts
 from metering.records import Progress
+from metering.standing import Standing
 
-DEAD_SECONDS = 15.0  # a worker reports each second
 STUCK_SECONDS = 60.0
 BEHIND_SECONDS = 60.0
 
@@ -97,27 +97,27 @@ class PartitionsReport(Invariant):
     def check(self, facts: Facts) -> list[Broken]:
         """Look at the age of each report, and at input that is not taken."""
         found = []
-        for partition in range(facts.settings.partitions):
-            state = _state(facts, partition)
+        for one in facts.standings:
+            state = _dead(facts, one) if one.state == "dead" else _stuck(facts, one)
             if state:
-                found.append(Broken(f"partition {partition}", state, "a report each second"))
+                found.append(Broken(f"partition {one.partition}", state, "a report each second"))
         return found
 
 
-def _state(facts: Facts, partition: int) -> str:
-    """What is wrong with a partition; empty when it is busy or quiet."""
-    report = facts.progress.get(partition)
-    if report is None:
+def _dead(facts: Facts, one: Standing) -> str:
+    if not one.reported_at:
         return "dead: it has never reported"
-    silence = (facts.now - report.at) / 1_000
-    if silence > DEAD_SECONDS:
-        return f"dead: {report.instance} reported {silence:,.0f} s ago, at {report.offset:,}"
-    end = facts.bounds[facts.names.events, partition].end
-    seen = facts.seen.place(report.epoch, partition)
-    if seen is not None and report.offset < end and report.offset <= seen.offset:
+    silence = (facts.now - one.reported_at) / 1_000
+    return f"dead: {one.owner} reported {silence:,.0f} s ago, at {one.offset:,}"
+
+
+def _stuck(facts: Facts, one: Standing) -> str:
+    """What is wrong with a partition whose owner reports; empty when it moves or has nothing to do."""
+    seen = facts.seen.place(facts.progress[one.partition].epoch, one.partition)
+    if one.lag and seen is not None and one.offset <= seen.offset:
         standing = (facts.now - seen.since) / 1_000
         if standing > STUCK_SECONDS:
-            return f"stuck: at {report.offset:,} of {end:,} for {standing:,.0f} s"
+            return f"stuck: at {one.offset:,} of {one.offset + one.lag:,} for {standing:,.0f} s"
     return ""
 
 

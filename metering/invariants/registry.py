@@ -2,7 +2,7 @@
 
 from metering.invariants.base import Invariant
 from metering.invariants.charges import CardVersions, ChargesInSql, HourlyFromArchive, RowsExplained
-from metering.invariants.closed import ClosedPeriods, Invoiced
+from metering.invariants.closed import ClosedPeriods, Invoiced, Remainders
 from metering.invariants.counts import DeadLetters, NothingRefused, Outcomes
 from metering.invariants.positions import (
     PartitionsReport,
@@ -29,4 +29,5 @@ ALL: tuple[Invariant, ...] = (
     CardVersions(),
     ClosedPeriods(),
     Invoiced(),
+    Remainders(),
 )

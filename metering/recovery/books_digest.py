@@ -1,7 +1,7 @@
 """The digest of the books: two databases that say the same have the same digest.
 
-It covers every column of every charge, hourly total and close except the versions and the watermarks of
-closes: they say when something was decided, not what. Rows are ordered by their natural keys.
+It covers every column of every charge, hourly total, rating error and close except the versions and the
+watermarks of closes: they say when something was decided, not what. Rows are ordered by their natural keys.
 """
 
 import re
@@ -25,6 +25,7 @@ class _Part(NamedTuple):
     amount: str
 
 
+_ERROR = "customer, period, meter, hour"
 _PARTS = (
     _Part("charges", "charges_current", "charges", "customer, period, price, hour", "period", "amount"),
     _Part(
@@ -35,6 +36,7 @@ _PARTS = (
         "formatDateTime(hour, '%Y-%m')",
         "quantity",
     ),
+    _Part("rating errors", "rating_errors_current", "rating_errors", _ERROR, "period", "quantity"),
     _Part("closes", "period_closes_current", "period_closes", "customer, period", "period", "amount"),
 )
 

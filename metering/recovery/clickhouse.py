@@ -6,7 +6,6 @@ archive. So a database that holds more than its topics is never dropped here.
 
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -15,11 +14,11 @@ from faust.types import TP
 from metering.errors import UserError
 from metering.recovery.books_digest import BooksDigest, CloseState, books_digest, close_states
 from metering.recovery.guards import refuse_while_running
-from metering.recovery.history import Catalogs, Published, Unavailable, books_catalogs, read_catalogs
+from metering.recovery.history import Catalogs, Published, Unavailable, every_catalog
 from metering.recovery.logs import read_chunks
 from metering.settings import Settings
 from metering.sink import Sink
-from metering.sinks.client import connect
+from metering.sinks.client import LONG_ANSWER_SECONDS, connect
 from metering.sinks.migrate import migrate
 from metering.sinks.rows import of_catalog
 from metering.sinks.writer import Origin
@@ -85,7 +84,7 @@ async def rebuild_clickhouse(settings: Settings, target: str, *, drop: bool, tel
         ends = await _ends(settings, bounds)
     finally:
         await bounds.close()
-    catalogs = {**_catalogs_in(settings), **await read_catalogs(settings.brokers(), names.catalog)}
+    catalogs = await every_catalog(settings)  # also from a database that is about to go
     _make_room(into, ends, drop=drop)
     migrate(into.clickhouse(), target)
     await _fill(into, ends, catalogs, tell)
@@ -111,7 +110,8 @@ def _gone(tp: TP, found: Bounds) -> str:
 def look(settings: Settings) -> Books:
     """What a database says."""
     progress = Names(settings).progress  # it moves each second
-    with connect(settings.clickhouse(), settings.database) as client:
+    url, database = settings.clickhouse(), settings.database
+    with connect(url, database, answer_seconds=LONG_ANSWER_SECONDS) as client:
         rows = client.query("SELECT k_topic, k_partition, next_offset FROM sink_progress_current").result_rows
         positions = {(topic, int(p)): int(offset) for topic, p, offset in rows if topic != progress}
         return Books(books_digest(client), close_states(client), positions)
@@ -123,12 +123,6 @@ def _look_at_old(settings: Settings, tell: Tell) -> Books | None:
     except Exception as error:  # it may be gone, broken, or of another schema: that is why we are here
         tell(f"`{settings.database}` is not compared: {str(error).splitlines()[0][:200]}")
         return None
-
-
-def _catalogs_in(settings: Settings) -> dict[int, Published]:
-    with suppress(Exception), connect(settings.clickhouse(), settings.database) as client:
-        return books_catalogs(client)
-    return {}
 
 
 def _make_room(into: Settings, ends: Ends, *, drop: bool) -> None:
@@ -181,7 +175,7 @@ class _NoGroup:
 class _Refill(Sink):
     """The sink, except that its errors are answers and do not end the process."""
 
-    def _die(self, event: str, error: Exception) -> NoReturn:
+    def _die(self, event: str, error: Exception, **_: Any) -> NoReturn:
         hint = error.hint if isinstance(error, UserError) else "run the command again; it starts afresh"
         raise UserError(f"{event.replace('_', ' ')}: {error}", hint=hint) from error
 

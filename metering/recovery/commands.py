@@ -5,12 +5,13 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from metering.console import console
-from metering.recovery.books_digest import books_digest, closed_periods
+from metering.recovery.books_digest import BooksDigest, books_digest, closed_periods
 from metering.settings import settings
-from metering.sinks.client import connect
+from metering.sinks.client import LONG_ANSWER_SECONDS, connect
 
 if TYPE_CHECKING:
     from metering.recovery.canonical import Canonical
@@ -78,9 +79,9 @@ def _show_verified(found: "list[Checked]") -> None:
     console.print(table)
     for one in found:
         if one.no_log and one.verdict != "no state":
-            console.print(f"[yellow]{one.part}:[/] {one.no_log}", soft_wrap=True)
+            console.print(f"[yellow]{one.part}:[/] {escape(one.no_log)}", soft_wrap=True)
         for difference in one.differences:
-            console.print(f"[red]{one.part}:[/] {difference}", soft_wrap=True)
+            console.print(f"[red]{one.part}:[/] {escape(difference)}", soft_wrap=True)
     if all(one.local is None for one in found):
         chosen = settings()
         console.print(
@@ -102,7 +103,7 @@ def state_rebuild(
     from metering.recovery.rebuild import rebuild  # Faust takes a second to import
 
     found = asyncio.run(rebuild(settings(), source, partition))
-    table = Table("Fold", "Partition", "Position", "Digest", "")
+    table = Table("Fold", "Partition", Column("Position", justify="right"), "Digest", "")
     for one in found:
         offset = "" if one.offset is None else f"{one.offset:,}"
         table.add_row(one.part.fold, str(one.part.partition), offset, one.digest[:_DIGITS], one.note)
@@ -127,16 +128,18 @@ def rebuild_clickhouse(
 
 
 def _show_restored(found: "Restored", old_name: str) -> None:
-    table = Table("Period", "Customers", "Charges", "Amount", "", "Digest", title="Closed periods")
-    for (period, currency), figures in closed_periods(found.new.closes).items():
-        cells = (f"{figures.customers:,}", f"{figures.rows:,}", f"{figures.amount:,.6f}", currency)
-        table.add_row(period, *cells, figures.digest[:_DIGITS])
-    console.print(table)
-    console.print(f"digest of the books: {found.new.digest.digest}")
+    if found.new.closes:
+        figures = (Column(name, justify="right") for name in ("Customers", "Charges", "Amount"))
+        table = Table("Period", *figures, "", "Digest", title="Closed periods")
+        for (period, currency), f in closed_periods(found.new.closes).items():
+            cells = (f"{f.customers:,}", f"{f.rows:,}", f"{f.amount:,.6f}", currency)
+            table.add_row(period, *cells, f.digest[:_DIGITS])
+        console.print(table)
+    _show_digest(found.new.digest, found.old.digest if found.old is not None else None)
     for line in found.lost:
-        console.print(f"[yellow]not there any more:[/] {line}", soft_wrap=True)
+        console.print(f"[yellow]not there any more:[/] {escape(line)}", soft_wrap=True)
     for line in found.problems:
-        console.print(f"[red]{line}[/]", soft_wrap=True)
+        console.print(f"[red]{escape(line)}[/]", soft_wrap=True)
     if not found.problems:
         console.print(f"[green]✓[/] {_agreement(found)}", soft_wrap=True)
     if found.database != old_name:
@@ -147,9 +150,26 @@ def _agreement(found: "Restored") -> str:
     agreed = "every closed period is as it was closed"
     if found.old is None:
         return agreed
-    if found.is_comparable:
+    if found.old.digest == found.new.digest:
         return f"{agreed}, and the old database has the same digest"
-    return f"{agreed}, also in the old database, which stands at other positions"
+    return (
+        f"{agreed}, also in the old database; its sink stood elsewhere, so open periods may differ:"
+        " stop worker and sink to compare them"
+    )
+
+
+def _show_digest(found: BooksDigest, old: BooksDigest | None = None) -> None:
+    right = (Column(name, justify="right") for name in ("Rows", "Sum"))
+    table = Table("What", *right, "Digest", *(["Old database"] if old is not None else []))
+    for number, part in enumerate(found.parts):
+        before = [_compared(part.digest, old.parts[number].digest)] if old is not None else []
+        table.add_row(part.name, f"{part.rows:,}", f"{part.total:,.6f}", part.digest[:_DIGITS], *before)
+    console.print(table)
+    console.print(f"digest of the books: {found.digest}", soft_wrap=True)
+
+
+def _compared(digest: str, before: str) -> str:
+    return "[green]the same[/]" if digest == before else f"[yellow]{before[:_DIGITS]}[/]"
 
 
 @books_app.command("digest")
@@ -158,14 +178,11 @@ def books_digest_command(
     as_json: Json = False,
 ) -> None:
     """Print the digest of charges, hourly totals and closes: equal books have equal digests."""
-    with connect(settings().clickhouse(), settings().database) as client:
+    url, database = settings().clickhouse(), settings().database
+    with connect(url, database, answer_seconds=LONG_ANSWER_SECONDS) as client:
         found = books_digest(client, period)
     if as_json:
         parts = [{k: str(v) for k, v in part._asdict().items()} for part in found.parts]
         console.print_json(json.dumps({"digest": found.digest, "parts": parts}))
         return
-    table = Table("What", "Rows", "Sum", "Digest")
-    for part in found.parts:
-        table.add_row(part.name, f"{part.rows:,}", f"{part.total:,.6f}", part.digest[:_DIGITS])
-    console.print(table)
-    console.print(found.digest)
+    _show_digest(found)

@@ -1,25 +1,23 @@
 """The three copies of a partition's state: the local folder, the journal on Kafka, the log itself."""
 
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from metering.errors import UserError
 from metering.recovery.evidence import meter_schedule, recorded_closes, stages_of
-from metering.recovery.history import Catalogs, Unavailable, books_catalogs, read_catalogs
+from metering.recovery.history import Catalogs, Unavailable, every_catalog
 from metering.recovery.logs import read_chunks
 from metering.recovery.refold import Place, Publish, Refolded, refold_meter, refold_rate
 from metering.settings import Settings
-from metering.sinks.client import connect
 from metering.state import opening
 from metering.state.fold import Output, Saved
 from metering.state.log_bounds import LogBounds
 from metering.state.meter_fold import MeterFold
 from metering.state.publish import Publisher
-from metering.state.store import Store, is_held
+from metering.state.store import Store
 from metering.topics import Names
 
 
@@ -49,8 +47,7 @@ class Copies:
     @asynccontextmanager
     async def of(cls, settings: Settings) -> AsyncIterator["Copies"]:
         """Copies with every catalog revision that can still be found."""
-        found = await read_catalogs(settings.brokers(), Names(settings).catalog)
-        copies = cls(settings, Catalogs({**_in_books(settings), **found}))
+        copies = cls(settings, Catalogs(await every_catalog(settings)))
         try:
             yield copies
         finally:
@@ -68,15 +65,6 @@ class Copies:
     def folder(self, part: Part) -> Path:
         """The state folder of this instance."""
         return opening.state_folder(self.settings, part.topic, part.partition)
-
-    def refuse_while_held(self, parts: Iterable[Part]) -> None:
-        """UserError when a worker of this instance has one of the folders open."""
-        for part in parts:
-            if is_held(self.folder(part)):
-                raise UserError(
-                    f"a worker holds the state folder {self.folder(part)}",
-                    hint=f"stop the worker of METERING_INSTANCE={self.settings.instance}, then try again",
-                )
 
     def local(self, part: Part) -> Saved | None:
         """The state in the local folder; None when there is none."""
@@ -117,12 +105,3 @@ class Copies:
                 return await refold_meter(fold, log, positions, schedule, self.catalogs, publish)
             closes = await recorded_closes(self.settings, self.bounds, part.partition)
             return await refold_rate(fold, log, positions, stages_of(closes), self.catalogs, publish)
-
-
-def _in_books(settings: Settings) -> dict[int, Any]:
-    """The revisions that ClickHouse holds; none when it does not answer."""
-    try:
-        with connect(settings.clickhouse(), settings.database) as client:
-            return books_catalogs(client)
-    except Exception:  # whatever is wrong with ClickHouse: the topic has the later revisions
-        return {}

@@ -6,7 +6,7 @@ Between two of them, the time at which a revision was published decides.
 
 import json
 from bisect import bisect_right
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -15,6 +15,9 @@ from metering.catalog.models import CatalogFile
 from metering.catalog.resolved import Catalog, resolve
 from metering.catalog.wire import from_record
 from metering.errors import UserError
+from metering.settings import Settings
+from metering.sinks.client import connect
+from metering.topics import Names
 
 _ENDLESS = 1 << 62
 
@@ -68,8 +71,21 @@ def _of_books(content: bytes, revision: int) -> Catalog:
     return resolve(CatalogFile.model_validate(json.loads(content)), revision=revision)
 
 
-async def read_catalogs(brokers: str, topic: str) -> dict[int, Published]:
-    """Every revision on the topic."""
+async def every_catalog(settings: Settings) -> dict[int, Published]:
+    """Every revision that is on its topic or, should the topic have lost it, in the books."""
+    return {**_in_books(settings), **await _on_topic(settings.brokers(), Names(settings).catalog)}
+
+
+def _in_books(settings: Settings) -> dict[int, Published]:
+    try:
+        with connect(settings.clickhouse(), settings.database) as client:
+            rows = client.query("SELECT revision, content FROM catalog").result_rows
+    except Exception:  # whatever is wrong with ClickHouse: the topic has the later revisions
+        return {}
+    return {int(revision): Published(content.encode(), None) for revision, content in rows}
+
+
+async def _on_topic(brokers: str, topic: str) -> dict[int, Published]:
     tp = TopicPartition(topic, 0)
     found: dict[int, Published] = {}
     consumer = AIOKafkaConsumer(bootstrap_servers=brokers, auto_offset_reset="earliest")
@@ -89,12 +105,6 @@ async def read_catalogs(brokers: str, topic: str) -> dict[int, Published]:
     finally:
         await consumer.stop()
     return found
-
-
-def books_catalogs(client: Any) -> dict[int, Published]:
-    """Every revision that the books of a database hold."""
-    rows = client.query("SELECT revision, content FROM catalog").result_rows
-    return {int(revision): Published(content.encode(), None) for revision, content in rows}
 
 
 class Schedule:

@@ -42,12 +42,17 @@ class Rebuilt(NamedTuple):
 
 async def rebuild(settings: Settings, source: Source, only: int | None = None) -> list[Rebuilt]:
     """Replace the local states of this instance, of all partitions or of one."""
+    with opening.held(settings):
+        return await _rebuild(settings, source, only)
+
+
+async def _rebuild(settings: Settings, source: Source, only: int | None) -> list[Rebuilt]:
     async with Copies.of(settings) as copies:
         parts = copies.parts(only)
-        copies.refuse_while_held(parts)
         await refuse_while_running(settings, copies.names.worker_group, "workers")
         await copies.publisher.start()
         try:
+            await opening.check_partitions(settings, copies.publisher)
             work = _from_journal if source == "journal" else _from_log
             return [await work(copies, part) for part in parts]
         finally:

@@ -8,6 +8,7 @@ from metering.recovery.copies import Copies, Part
 from metering.recovery.history import Unavailable
 from metering.recovery.refold import Place
 from metering.settings import Settings
+from metering.state import opening
 
 Verdict = Literal["agree", "differ", "one copy", "no state"]
 
@@ -36,10 +37,9 @@ class Checked:
 
 async def verify(settings: Settings, only: int | None = None) -> list[Checked]:
     """Compare every copy of every partition's state, or of one partition; nothing is changed."""
-    async with Copies.of(settings) as copies:
-        parts = copies.parts(only)
-        copies.refuse_while_held(parts)
-        return [await _check(copies, part) for part in parts]
+    with opening.held(settings):
+        async with Copies.of(settings) as copies:
+            return [await _check(copies, part) for part in copies.parts(only)]
 
 
 async def _check(copies: Copies, part: Part) -> Checked:

@@ -24,7 +24,7 @@ from metering.state.journal import Journal
 from metering.state.log_bounds import Bounds
 from metering.state.meter_fold import MeterFold, Snapshot
 from metering.state.publish import Publisher
-from metering.state.store import Store
+from metering.state.store import DISK_HINT, Store
 
 log = structlog.get_logger()
 
@@ -105,6 +105,11 @@ class DurableFold:
             log.warning("journal_restored_from_disk", partition=self.partition, offset=saved.offset)
             await self._journal.write_whole(self.partition, self._epoch, saved)
 
+    @property
+    def usage(self) -> int:
+        """Events that a meter fold has read so far; ticks are none."""
+        return self.fold.counters.read if isinstance(self.fold, MeterFold) else 0
+
     def offer(self, chunks: Sequence[Chunk], catalog: Catalog) -> Verdict:
         """Fold what continues the position. Never awaits: a batch is folded whole or not at all."""
         offset = self.fold.offset
@@ -131,12 +136,18 @@ class DurableFold:
             snapshot = self._snapshot()
             self._store.write(changes)
             if isinstance(self.fold, MeterFold):
-                self.fold.spill()  # what it moves to disk was just written
+                self._spill(self.fold)  # what it moves to disk was just written
             await self._journal.append(self.partition, changes)
             await self._publisher.publish(self.partition, changes.outputs)
             self._store.settle(changes)
             self.saved_offset, self.saved = changes.offset, snapshot
             return changes.offset
+
+    def _spill(self, fold: MeterFold) -> None:
+        try:
+            fold.spill()
+        except OSError as error:
+            raise UserError(f"the ids of partition {self.partition}: {error}", hint=DISK_HINT) from error
 
     async def is_current(self) -> bool:
         """Whether nobody else has moved this partition on since our last checkpoint."""
@@ -151,7 +162,7 @@ class DurableFold:
             raise UserError(
                 f"{topic}, partition {self.partition}: records {offset} to {log_now.first - 1}"
                 " were deleted by the broker before they were counted",
-                hint="restore them from the archive, then raise METERING_EPOCH and rebuild",
+                hint="put the archived events into new topics: docs/recovery.md, `When Kafka is lost`",
             )
         if offset > log_now.end:
             raise UserError(

@@ -22,6 +22,7 @@ from metering.errors import UserError
 from metering.state.fold import Changes, Entry, Output, Saved, Segment, place_in_log
 from metering.state.formats import FORMAT, entry_of, refuse_unreadable, segment_of
 from metering.state.publish import Keyed, Publisher
+from metering.state.store import PARTITIONS_HINT
 
 READ_SECONDS = 120.0  # a journal is read at about 100 MB/s
 _SEGMENT_PART_BYTES = 4 << 20
@@ -34,6 +35,7 @@ class _Position(msgspec.Struct, frozen=True):
     epoch: int
     offset: int
     header: bytes
+    partitions: int = 0
     format: int = 2  # it was not written before
 
 
@@ -47,12 +49,18 @@ class Journal:
     """The journal of one fold, all partitions; `segments_topic` is empty for a fold without ids."""
 
     def __init__(
-        self, brokers: str, publisher: Publisher, state_topic: str, segments_topic: str = ""
+        self,
+        brokers: str,
+        publisher: Publisher,
+        state_topic: str,
+        segments_topic: str = "",
+        partitions: int = 0,
     ) -> None:
         self._brokers = brokers
         self._publisher = publisher
         self._state_topic = state_topic
         self._segments_topic = segments_topic
+        self._partitions = partitions
 
     async def append(self, partition: int, changes: Changes) -> None:
         """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
@@ -65,7 +73,7 @@ class Journal:
         records: list[Keyed] = [
             (b"e" + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
         ]
-        position = _Position(changes.epoch, changes.offset, changes.header, FORMAT)
+        position = self._made(changes.epoch, changes.offset, changes.header)
         records.append((_POSITION_KEY, _pack(position)))
         await self._publisher.append_at_once(self._state_topic, partition, records)
 
@@ -89,7 +97,7 @@ class Journal:
         await self._append_segments(partition, epoch, saved.segments)
         records: list[Keyed] = [(b"e" + e.key, _pack((e.version, e.value))) for e in saved.entries]
         await self._publisher.append(self._state_topic, partition, records)
-        position = _Position(epoch, saved.offset, saved.header, FORMAT)
+        position = self._made(epoch, saved.offset, saved.header)
         await self._publisher.append_at_once(self._state_topic, partition, [(_POSITION_KEY, _pack(position))])
 
     async def position(self, partition: int, epoch: int) -> int | None:
@@ -97,7 +105,7 @@ class Journal:
         reader = _Reader(self._brokers, self._state_topic, partition)
         async for key, value in reader.records(last=True):
             if key == _POSITION_KEY and value is not None:
-                position = self._position(value, partition)
+                position = self._position(value, partition, epoch)
                 if position.epoch == epoch:
                     return position.offset
         saved = await self.read(partition, epoch)
@@ -121,11 +129,6 @@ class Journal:
         )
         return saved, [output for _, outputs in parts for output in outputs]
 
-    def _position(self, value: bytes, partition: int) -> _Position:
-        found = msgspec.msgpack.decode(value, type=_Position)
-        refuse_unreadable(found.format, f"the journal {self._state_topic}, partition {partition},")
-        return found
-
     async def _read_state(
         self, partition: int, epoch: int
     ) -> tuple[_Position | None, dict[bytes, tuple[int, bytes]], dict[int, _Pending]]:
@@ -136,7 +139,7 @@ class Journal:
             if key == _POSITION_KEY and value is None:  # struck out
                 position, entries, pending = None, {}, {}
             elif key == _POSITION_KEY and value is not None:
-                found = self._position(value, partition)
+                found = self._position(value, partition, epoch)
                 if found.epoch == epoch and (position is None or found.offset >= position.offset):
                     position = found
             elif key.startswith(b"o") and value is not None:
@@ -148,6 +151,26 @@ class Journal:
                 if version >= entries.get(key[1:], (0, b""))[0]:
                     entries[key[1:]] = version, body
         return position, entries, pending
+
+    def _made(self, epoch: int, offset: int, header: bytes) -> _Position:
+        return _Position(epoch, offset, header, self._partitions, FORMAT)
+
+    def _position(self, value: bytes, partition: int, epoch: int) -> _Position:
+        """A position, unless it says that this journal is not for us to write."""
+        found = msgspec.msgpack.decode(value, type=_Position)
+        place = f"the journal {self._state_topic}, partition {partition},"
+        refuse_unreadable(found.format, place)
+        if found.epoch > epoch:
+            raise UserError(
+                f"{place} is of epoch {found.epoch}, METERING_EPOCH is {epoch}",
+                hint=f"set METERING_EPOCH={found.epoch}: it was raised, and never goes back",
+            )
+        if found.epoch == epoch and found.partitions not in (0, self._partitions):
+            raise UserError(
+                f"{place} is of {found.partitions} partitions, METERING_PARTITIONS is {self._partitions}",
+                hint=PARTITIONS_HINT,
+            )
+        return found
 
     async def _read_segments(self, partition: int, epoch: int, offset: int) -> list[Segment]:
         if not self._segments_topic:

@@ -26,7 +26,7 @@ from metering.sinks.queries import Books
 from metering.state import opening
 from metering.state.fold import Entry
 from metering.state.partitioning import partition_of
-from metering.state.store import Store, is_held
+from metering.state.store import Store
 from metering.topics import Names, apply
 from tests.demo.world import put_in_force, resumed, running, send, wait_for
 from tests.state.folding import CATALOG, START, event
@@ -98,15 +98,13 @@ def digests(settings: Settings) -> dict[tuple[str, int], tuple[Any, ...]]:
 
 
 @pytest.fixture(scope="module")
-def deployed(local_parts: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def deployed(real_broker: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A deployment that was stopped: a closed month, then another catalog, an open month, every outcome."""
-    if local_parts.is_simulated():
-        pytest.skip("the simulated broker has no admin requests")
-    settings = local_parts.model_copy(
+    settings = real_broker.model_copy(
         update={
             "home": tmp_path_factory.mktemp("recovery"),
-            "kafka_brokers": local_parts.brokers(),
-            "clickhouse_url": local_parts.clickhouse(),
+            "kafka_brokers": real_broker.brokers(),
+            "clickhouse_url": real_broker.clickhouse(),
             "database": "recovery",
             "topic_prefix": "recovery.",
             "instance": "worker-1",
@@ -249,26 +247,15 @@ def test_a_worker_that_starts_from_nothing_does_not_decide_again_under_another_c
 
 @pytest.mark.parts
 @pytest.mark.timeout(300)
-def test_a_worker_holds_its_folders(lost: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = opening.state_folder(lost, Names(lost).events, 0)
-    with resumed(lost):
-        while not is_held(folder):
-            time.sleep(0.2)
-        for words in (["state", "verify"], ["state", "rebuild", "--from", "journal"]):
-            result = metering(lost, monkeypatch, *words)
-            assert isinstance(result.exception, UserError)
-            assert "holds the state folder" in str(result.exception)
-
-
-@pytest.mark.parts
-@pytest.mark.timeout(300)
-def test_everything_that_a_worker_keeps_is_lost_and_it_folds_the_log_again(deployment: Settings) -> None:
-    own = deployment.model_copy(update={"instance": "worker-1"})
-    if own.is_simulated():
-        pytest.skip("the simulated broker deletes no topics")
-    with running(own.model_copy(update={"tick_idle_seconds": 1.0}), CATALOG):
-        send_all(own, [keyed(n % 9, "ab"[n % 2], n=200) for n in range(12)])
+@pytest.mark.usefixtures("real_broker")
+def test_a_worker_folds_the_log_again_and_the_archive_gives_the_same_books(
+    deployment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = deployment.model_copy(update={"instance": "worker-1", "tick_idle_seconds": 1.0})
+    with running(own, CATALOG):
+        send_all(own, [keyed(n % 9, "ab"[n % 2], n=200 + n % 9 / 4) for n in range(12)])
         wait_for(closed, own)
+    own = own.model_copy(update={"tick_idle_seconds": 86_400.0})
     with resumed(own):
         settle(own)
     before = digest_of(own)
@@ -278,6 +265,16 @@ def test_everything_that_a_worker_keeps_is_lost_and_it_folds_the_log_again(deplo
         settle(own)
     assert digest_of(own) == before
     assert {c.verdict for c in verified(own).values()} <= {"agree", "no state"}
+
+    archive = own.home / "archive.jsonl"
+    archive.write_bytes(metering(own, monkeypatch, "events", "export").stdout_bytes)
+    assert archive.read_bytes().count(b"\n") == 12  # duplicates too
+    new = {"topic_prefix": f"{own.topic_prefix}again.", "database": f"{own.database}_again"}
+    again = own.model_copy(update={**new, "home": own.home / "again", "tick_idle_seconds": 1.0})
+    with running(again, CATALOG):
+        assert metering(again, monkeypatch, "send", str(archive)).exit_code == 0
+        wait_for(closed, again)
+    assert digest_of(again) == before
 
 
 @pytest.mark.parts

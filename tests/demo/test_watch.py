@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from billing_sync.ledger import ledger_path
 from billing_sync.run import run_once
+from metering import standing
 from metering.demo.pipeline import environment
 from metering.invariants import positions
 from metering.invariants.arrival import arrival
@@ -117,8 +118,9 @@ def live(local_parts: Settings, tmp_path_factory: pytest.TempPathFactory) -> Set
     return settings
 
 
-def look(settings: Settings) -> list[Finding]:
-    return Watch(settings, ALL, newest_periods=3, patience=3.0).round()
+def look(settings: Settings, *only: str) -> list[Finding]:
+    chosen = [invariant for invariant in ALL if not only or invariant.name in only]
+    return Watch(settings, chosen, newest_periods=3, patience=3.0).round()
 
 
 def broken(findings: list[Finding]) -> dict[str, list[Any]]:
@@ -128,7 +130,7 @@ def broken(findings: list[Finding]) -> dict[str, list[Any]]:
 @pytest.fixture
 def quiet(live: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The deployment after it was stopped, as if its last reports were of now."""
-    monkeypatch.setattr(positions, "DEAD_SECONDS", 1e6)
+    monkeypatch.setattr(standing, "DEAD_SECONDS", 1e6)
     monkeypatch.setattr(positions, "STUCK_SECONDS", 1e6)
     return live
 
@@ -193,28 +195,38 @@ BREAKS = {
 def test_what_is_changed_by_hand_is_found(quiet: Settings, name: str) -> None:
     table, statement = BREAKS[name]
     with changed(quiet, table, statement):
-        found = broken(look(quiet))
-    assert name in found
+        found = broken(look(quiet, name))
     assert all(row.where and row.found != row.expected for row in found[name])
+
+
+# What an invoice holds: `$[4]` is what was charged, `$[6]` what is carried on, `$[7][0][4]` a line's cents.
+ADD = "UPDATE invoice SET plan = json_set(plan, '{0}', json_extract(plan, '{0}') + {1})"
+LEDGER = [
+    ("invoiced", ["UPDATE carry SET micro = micro + 1"]),
+    ("invoiced", [ADD.format("$[4]", 1)]),
+    ("invoiced", [ADD.format("$[6]", 1)]),
+    (
+        "remainders",  # a cent too much, taken from the next invoice
+        [
+            ADD.format("$[7][0][4]", 1),
+            ADD.format("$[6]", -10_000),
+            "UPDATE carry SET micro = micro - 10000",
+        ],
+    ),
+]
 
 
 @pytest.mark.parts
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE carry SET micro = micro + 1",
-        "UPDATE invoice SET plan = json_set(plan, '$[4]', json_extract(plan, '$[4]') + 1)",
-        "UPDATE invoice SET plan = json_set(plan, '$[6]', json_extract(plan, '$[6]') + 1)",
-    ],
-)
-def test_a_ledger_changed_by_hand_is_found(quiet: Settings, change: str) -> None:
+@pytest.mark.parametrize(("name", "changes"), LEDGER)
+def test_a_ledger_changed_by_hand_is_found(quiet: Settings, name: str, changes: list[str]) -> None:
     folder = ledger_path(quiet).parent
     shutil.copytree(folder, folder.with_name("kept"))
     try:
         with closing(sqlite3.connect(ledger_path(quiet))) as db, db:
-            db.execute(change)
-        assert set(broken(look(quiet))) == {"invoiced"}
+            for change in changes:
+                db.execute(change)
+        assert set(broken(look(quiet, "invoiced", "remainders"))) == {name}
     finally:
         shutil.rmtree(folder)
         folder.with_name("kept").rename(folder)
@@ -223,10 +235,10 @@ def test_a_ledger_changed_by_hand_is_found(quiet: Settings, change: str) -> None
 @pytest.mark.parts
 @pytest.mark.timeout(300)
 def test_a_dead_partition_is_told_from_a_quiet_one(live: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(positions, "DEAD_SECONDS", 1e6)
-    assert "partitions_report" not in broken(look(live))
-    monkeypatch.setattr(positions, "DEAD_SECONDS", 0.5)
-    (row,) = broken(look(live))["partitions_report"]
+    monkeypatch.setattr(standing, "DEAD_SECONDS", 1e6)
+    assert broken(look(live, "partitions_report")) == {}
+    monkeypatch.setattr(standing, "DEAD_SECONDS", 0.5)
+    (row,) = broken(look(live, "partitions_report"))["partitions_report"]
     assert row.found.startswith("dead: worker-1 reported")
 
 
@@ -251,6 +263,7 @@ def test_the_command_ends_with_1_when_something_is_broken(live: Settings) -> Non
     )
     assert result.returncode == 1, result.stdout + result.stderr  # nothing runs any more
     assert "✗ partitions_report" in result.stdout
+    assert f"broken, {len(ALL) - 1} hold" in result.stdout
     assert "→ No report: no worker owns the partition" in result.stdout
 
 

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
+import pytest
 
+from metering.errors import UserError
 from metering.settings import Settings
 from metering.state import opening
 from metering.state.checkpoint import DurableFold
@@ -103,5 +105,21 @@ def test_entries_of_another_epoch_do_not_come_back(deployment: Settings) -> None
         found = await journal.read(0, 2)
         assert found is not None
         assert list(found[0].entries) == fresh
+
+    with_journal(deployment, work)
+
+
+def test_a_journal_of_a_later_epoch_or_another_number_of_partitions_is_refused(deployment: Settings) -> None:
+    async def work(journal: Journal) -> None:
+        await journal.append(0, msgspec.structs.replace(BEFORE, epoch=2))
+        for read in (journal.position(0, 1), journal.read(0, 1)):
+            with pytest.raises(UserError, match="is of epoch 2, METERING_EPOCH is 1") as caught:
+                await read
+            assert "METERING_EPOCH=2" in caught.value.hint
+        eight = deployment.model_copy(update={"partitions": 8})
+        other = opening.journal(eight, journal._publisher, Names(eight).events)
+        for read in (other.position(0, 2), other.read(0, 2)):
+            with pytest.raises(UserError, match="is of 4 partitions, METERING_PARTITIONS is 8"):
+                await read
 
     with_journal(deployment, work)
