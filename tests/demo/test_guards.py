@@ -43,8 +43,15 @@ def end_of(worker: "subprocess.Popen[str]") -> tuple[int, str]:
     return worker.returncode, " ".join(said.split())  # a terminal breaks lines
 
 
-def refused(settings: Settings) -> tuple[int, str]:
-    return end_of(start(settings))
+def refused(settings: Settings, because: str) -> tuple[int, str]:
+    """How a worker ends for a reason; a slow broker is another one, and it is started again."""
+    code, said = end_of(start(settings))
+    for _ in range(3):
+        if because in said:
+            break
+        code, said = end_of(start(settings))
+    assert because in said, said
+    return code, said
 
 
 @contextmanager
@@ -79,8 +86,8 @@ def test_a_second_worker_on_the_folders_and_a_full_disk(deployment: Settings) ->
     with running(own, CATALOG):
         send(own, *(event(n, n=1) for n in range(20)))
         wait_for(lambda books: books.counters().read == 20, own)
-        code, said = refused(own)
-        assert (code, "another process holds the state folder" in said) == (2, True), said
+        code, said = refused(own, "another process holds the state folder")
+        assert code == 2
         assert SHARED_HINT.partition(":")[2] in said
         with pytest.raises(UserError, match="holds the state folder"):
             asyncio.run(verify(own))
@@ -112,22 +119,20 @@ def test_a_folder_of_another_topic_and_another_number_of_partitions(deployment: 
     other = opening.state_folder(own, names.events, (home + 1) % own.partitions)
     other.rename(other.with_name("kept"))
     shutil.copytree(folder, other)
-    code, said = refused(own)
-    assert (code, f"belongs to {names.events}, partition {home} of 4, epoch 1" in said) == (EXIT_CRASH, True)
+    code, said = refused(own, f"belongs to {names.events}, partition {home} of 4, epoch 1")
+    assert code == EXIT_CRASH
     assert "move the folder away" in said
     shutil.rmtree(other)
     other.with_name("kept").rename(other)
 
     eight = own.model_copy(update={"partitions": 8})
-    code, said = refused(eight)
-    assert (code, "has 4 partitions, METERING_PARTITIONS says 8" in said) == (EXIT_CRASH, True), said
+    assert refused(eight, "has 4 partitions, METERING_PARTITIONS says 8")[0] == EXIT_CRASH
     asyncio.run(make_partitions(own, 8))
     for lost in (False, True):
         if lost:  # then the journal knows
             shutil.rmtree(own.home / "state")
-        code, said = refused(eight)
-        assert code == EXIT_CRASH, said
-        assert ("is of 4 partitions" if lost else "of 4, epoch 1") in said
+        code, said = refused(eight, "is of 4 partitions" if lost else "of 4, epoch 1")
+        assert code == EXIT_CRASH
         assert "customers are placed by the number of partitions" in said
     assert counted(own) == [("a", "calls", 20, 20), ("a", "tokens", 20, 20)]
 
