@@ -149,7 +149,7 @@ class World:
                 waiter.set_result(None)
         self._published.clear()
 
-    async def follow(self, *_: Any) -> AsyncIterator[Catalog]:
+    async def follow(self, *_: Any, **_every: Any) -> AsyncIterator[Catalog]:
         """As `metering.catalog.reader.follow`: each process learns a revision at its own moment."""
         known = 0
         while True:
