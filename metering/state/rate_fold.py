@@ -120,13 +120,13 @@ class RateFold:
         self._mark(slot, record.hour)
 
     def _advance(self, watermark: int) -> None:
-        """Let time pass: a period that begins has its recurring fees."""
+        """Let time pass: a period that begins has its recurring fees, also when its usage came before."""
         entered = period_of(watermark // 1_000)
         if not self._first_period:
             self._first_period = entered
-        known = period_of(self.watermark // 1_000) if self.watermark else entered
+        known = period_of(self.watermark // 1_000) if self.watermark else ""
         for period in calendar.periods_between(max(known, self._first_period), entered):
-            if period not in self._state.closed and period not in self._open_periods:
+            if period != known and period not in self._state.closed:
                 self._open_periods.add(period)
                 self._mark_recurring(period)
         self.watermark = watermark

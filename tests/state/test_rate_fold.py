@@ -187,6 +187,12 @@ def test_rows_of_a_closed_period_never_change() -> None:
     assert [r.period for r in records(made[1:], "charges")] == ["2023-12"]
 
 
+def test_a_month_that_begins_with_usage_has_the_fees_of_everyone() -> None:
+    flat = 'prices:\n          - {id: base, model: flat, amount: "30"}'
+    made = run([[total(0, 10, 1), watermark(START + HOUR)]], catalog(TEXT.replace("prices:", flat)))
+    assert {r.customer for r in records(made, "charges") if r.price == "base"} == {"a", "b"}
+
+
 def test_errors_are_counted_in_the_close() -> None:
     made = run([[total(0, 10, 1), watermark(NOW)]], catalog(NO_PRICE))
     assert (close_of(made).errors, close_of(made).rows) == (1, 0)
