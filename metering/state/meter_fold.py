@@ -296,7 +296,7 @@ class MeterFold:
         stamp = str(version(self.rules.epoch, self.offset, self._revision))
         hourly, entries = self._table.take(self.rules.hourly_topic, self.offset, stamp)
         outputs = self._letters + hourly
-        if self.watermark != self._announced:
+        if hourly or self.watermark != self._announced:  # periods close behind totals, at a watermark
             outputs.append(self._watermark_record(stamp))
         segments = self._seen.take_segments(self._first_unsaved, self.offset)
         entries += self._table.forget(self._is_beyond_correction, self.offset) + self._amending.take(
