@@ -275,6 +275,11 @@ class MeterFold:
         return Output(self.rules.rejected_topic, place, encode(letter))
 
     @property
+    def revision(self) -> int:
+        """None: a new revision counts from the next record on, whichever that is; see `Fold`."""
+        return 0
+
+    @property
     def is_heavy(self) -> bool:
         """Whether so much has changed that it should be made durable before more is folded."""
         return len(self._table) > HEAVY_TOTALS or self._letter_bytes > HEAVY_LETTER_BYTES

@@ -151,6 +151,11 @@ class RateFold:
             self._mark_account(account, period, 0)
 
     @property
+    def revision(self) -> int:
+        """The newest catalog revision that rated it; see `Fold`."""
+        return self._revision
+
+    @property
     def is_heavy(self) -> bool:
         """Whether so much has changed that it should be made durable before more is folded."""
         return len(self._changed) > HEAVY_SLOTS
