@@ -8,11 +8,12 @@ import msgspec
 from metering.settings import Settings
 from metering.state import opening
 from metering.state.checkpoint import DurableFold
+from metering.state.dedupe import DAY_MS, HORIZON_DAYS
 from metering.state.fold import Changes, Entry, Output, Saved, Segment
 from metering.state.journal import Journal, _Pending, _Reader
 from metering.state.publish import BATCH_BYTES, Publisher
 from metering.state.store import Identity, Store
-from metering.topics import Names, apply
+from metering.topics import Names, apply, specs
 from tests.state.folding import meter_fold
 
 BEFORE = Changes(
@@ -133,3 +134,10 @@ def test_entries_of_another_epoch_do_not_come_back(deployment: Settings) -> None
         assert list(found[0].entries) == fresh
 
     with_journal(deployment, work)
+
+
+def test_ids_outlive_every_event_that_a_worker_may_still_have_to_fold() -> None:
+    settings = Settings(kafka_brokers="nowhere:9092")
+    kept = {spec.name: int(spec.config.get("retention.ms", 0)) for spec in specs(settings)}
+    names = Names(settings)
+    assert kept[names.meter_segments] >= kept[names.events] + HORIZON_DAYS * DAY_MS

@@ -27,7 +27,6 @@ LEFT_OUT = (
         51,
         "A worker whose catalog is older than the state it takes over rates with old prices, at the newer"
         " revision: nothing rates those rows again before the close.",
-        frozenset({"catalog behind", "catalog late"}),
     ),
     Defect(
         "ids deleted",
