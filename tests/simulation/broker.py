@@ -11,12 +11,12 @@ from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
 
 from metering.state.fold import Chunk
 from tests.simulation.chance import Chance
-from tests.simulation.loop import PROCESS, Loop, Process
+from tests.simulation.loop import Loop
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 Keyed = tuple[bytes | None, bytes | None]
-Request = tuple[str, int, Sequence[Keyed], Process]  # topic, partition, records, sender
+Request = tuple[str, int, Sequence[Keyed]]  # topic, partition, records
 
 
 class Record(NamedTuple):
@@ -81,7 +81,6 @@ class Broker:
         self.partitions = partitions
         self.away_until = 0.0
         self.watchers: list[Callable[[str, int], None]] = []
-        self.auditor: Callable[[str, int, Process], None] = lambda *_: None  # sees who writes where
         self._loop = loop
         self._chance = chance
         self._wall = wall
@@ -91,6 +90,10 @@ class Broker:
     def log(self, topic: str, partition: int) -> PartitionLog:
         """One partition's log."""
         return self._logs[topic, partition]
+
+    def histories(self) -> list[tuple[tuple[str, int], list[Keyed]]]:
+        """Every record of every log, also those that compaction took."""
+        return sorted((place, log.history) for place, log in self._logs.items())
 
     def check(self) -> None:
         """Fail as a client does that cannot reach the broker."""
@@ -102,7 +105,7 @@ class Broker:
         answer, chance = self._loop.create_future(), self._chance
         after = partial(self._loop.call_later, context=self._loop.outside)
         there, back = chance.latency(), chance.latency()
-        request = (topic, partition, records, PROCESS.get())
+        request = (topic, partition, records)
         if self._loop.now < self.away_until or chance.hits("request lost"):
             after(there + back, _fail, answer)
             return answer
@@ -128,8 +131,7 @@ class Broker:
             self._arrive(request)
 
     def _append(self, request: Request) -> None:
-        topic, partition, records, sender = request
-        self.auditor(topic, partition, sender)
+        topic, partition, records = request
         self.log(topic, partition).append(records, self._wall())
         for tell in self.watchers:
             tell(topic, partition)

@@ -28,21 +28,18 @@ class Chance:
     others.
     """
 
-    def __init__(
-        self, seed: int, without: frozenset[str] = frozenset(), focus: frozenset[str] = frozenset()
-    ) -> None:
+    def __init__(self, seed: int, focus: frozenset[str] = frozenset()) -> None:
         self.random = Random(seed)
-        self.without = without
         self.counts: Counter[str] = Counter()
         self.is_calm = True
         draw = self.random
-        self.kinds = {k: w for k, w in PROCESS_FAULTS.items() if draw.random() < 0.6 and k not in without}
+        self.kinds = {k: w for k, w in PROCESS_FAULTS.items() if draw.random() < 0.6}
         self.steps_between = draw.choice((100, 200, 400, 1_000))
         if focus:
             self.kinds = {k: w for k, w in PROCESS_FAULTS.items() if k in focus}
             self.steps_between = 60
         self.rates = {
-            kind: 0.0 if kind in without else max(rate, 0.1 * (kind in focus))
+            kind: max(rate, 0.1 * (kind in focus))
             for kind, rate in {
                 "request lost": draw.choice((0.0, 0.02, 0.1)),
                 "answer lost": draw.choice((0.0, 0.02, 0.1)),
@@ -59,6 +56,10 @@ class Chance:
                 "catalog late": draw.choice((0.0, 0.5, 1.0)),
                 "catalog behind": draw.choice((0.0, 0.5)),
                 "slow": draw.choice((0.0, 0.02, 0.1)),
+                "billing crash": draw.choice((0.0, 0.1, 0.3)),
+                "provider lost": draw.choice((0.0, 0.1)),
+                "provider answer lost": draw.choice((0.0, 0.1)),
+                "provider failed": draw.choice((0.0, 0.1)),
             }.items()
         }
 

@@ -1,7 +1,7 @@
 """The books at the end of a run against the naive model: counters, totals, charges, closes, invoices."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -11,13 +11,11 @@ from billing_sync.books import ClickHouseBooks, ClosedPeriod
 from billing_sync.currencies import unit_micro
 from metering.events import TICK_TYPE
 from metering.state.calendar import is_closed, period_of, periods_between
-from tests.simulation.model import CUSTOMERS, MONTHS, PARTITIONS, Copy, Naive
-from tests.simulation.processes import BlockingClient
+from tests.simulation.billing import BlockingClient, held_invoices
+from tests.simulation.model import CUSTOMERS, MONTHS, PARTITIONS, Copy, Naive, Place
 from tests.simulation.world import World
 
 GRACE_HOURS = 24
-OPEN_FEE = "open fee"
-Place = tuple[str, str, str]  # customer, month, price
 
 
 @dataclass
@@ -29,6 +27,7 @@ class Verdict:
     lost: int = 0
     twice: int = 0
     wrong: int = 0
+    invoices: int = 0
 
 
 def copies(world: World) -> Iterator[Copy]:
@@ -51,12 +50,7 @@ def check(world: World, naive: Naive) -> Verdict:
     closed = [m for m in MONTHS if is_closed(m, int(watermark), GRACE_HOURS)]
     begun = periods_between(MONTHS[0], period_of(int(watermark) // 1_000))
     model = naive.charges(world.revision, begun, closed)
-    if OPEN_FEE in world.chance.without:
-        used = {(customer, period_of(hour)) for customer, _, hour in naive.hours}
-        skipped = {(c, m, "base") for c in CUSTOMERS for m in begun if m not in closed and (c, m) not in used}
-    else:
-        skipped = set()
-    _charges(world, model, skipped, found)
+    _charges(world, model, found)
     _closes(world, closed, found)
     return found
 
@@ -86,13 +80,13 @@ def _hours(world: World, naive: Naive, found: Verdict) -> None:
             found.twice += max(0, here - model)
 
 
-def _charges(world: World, model: dict[Place, Decimal], skipped: set[Place], found: Verdict) -> None:
-    booked: defaultdict[tuple[str, str, str], Decimal] = defaultdict(Decimal)
+def _charges(world: World, model: dict[Place, Decimal], found: Verdict) -> None:
+    booked: defaultdict[Place, Decimal] = defaultdict(Decimal)
     for row in world.books.current("charges"):
         if row["card"]:
             price, month = row["price"].partition("@")[0], row["corrects"] or row["period"]
             booked[row["customer"], month, price] += row["amount"]
-    for place in sorted((booked.keys() | model.keys()) - skipped):
+    for place in sorted(booked.keys() | model.keys()):
         if booked.get(place, Decimal(0)) != model.get(place, Decimal(0)):
             found.wrong += 1
             found.problems.append(f"charge {place}: {booked.get(place)}, model {model.get(place)}")
@@ -105,18 +99,26 @@ def _closes(world: World, closed: list[str], found: Verdict) -> None:
     if here != expected:
         found.problems.append(f"closes: {sorted(here ^ expected)} differ")
     found.problems += [f"close {p.customer} {p.period}: {p.problem}" for p in periods if p.problem]
-    found.problems += _invoices(world, periods)
+    _invoices(world, periods, found)
 
 
-def _invoices(world: World, periods: Iterable[ClosedPeriod]) -> Iterator[str]:
-    plans = world.ledger.plans.values()
-    planned = {(plan.customer, plan.period): plan.micro for plan in plans}
-    charged = {(p.customer, p.period): p.micro for p in periods}
-    if len(planned) != len(plans) or planned != charged:
-        different = {k: (planned.get(k), charged.get(k)) for k in planned.keys() | charged.keys()}
-        yield f"invoices, charges: { {k: v for k, v in different.items() if v[0] != v[1]} }"
-    for (customer, currency), carried in world.ledger.carried.items():
-        mine = [plan for plan in plans if plan.customer == customer]
-        unit = unit_micro(currency)
-        if sum(plan.minor for plan in mine) * unit + carried != sum(plan.micro for plan in mine):
-            yield f"invoices of {customer} do not add up with what is carried"
+def _invoices(world: World, periods: list[ClosedPeriod], found: Verdict) -> None:
+    """Planned as charged, held by the provider as planned, and nothing lost between two invoices."""
+    entries = world.ledger.entries()
+    planned = {(e.plan.customer, e.plan.period): e.plan.micro for e in entries}
+    charged = {(p.customer, p.period): p.micro for p in periods if p.prices}
+    wrong = {place for place in planned.keys() | charged.keys() if planned.get(place) != charged.get(place)}
+    held = held_invoices(world.provider)
+    for e in entries:
+        expected = [("open", e.plan.minor)] if e.plan.lines else []
+        if held.pop(e.plan.id, []) != expected or e.state not in ("finalized", "carried"):
+            wrong.add((e.plan.customer, e.plan.period))
+    found.invoices = len(wrong) + len(held)
+    found.problems += [f"invoice {place} is wrong" for place in sorted(wrong)]
+    found.problems += [f"an invoice that was not planned: {name} {what}" for name, what in held.items()]
+    for customer in CUSTOMERS:
+        mine = [e.plan for e in entries if e.plan.customer == customer]
+        for currency in {plan.currency for plan in mine}:
+            kept = world.ledger.carry(customer, currency)
+            if sum(p.minor for p in mine) * unit_micro(currency) + kept != sum(p.micro for p in mine):
+                found.problems.append(f"invoices of {customer} do not add up with what is carried")

@@ -203,7 +203,6 @@ class Group:
         self.tps = Partitions(tps)
         self.generation = 0
         self.committed: dict[TP, int] = {}
-        self.owners: dict[TP, Process] = {}
         self.members: list[Member] = []
         self._loop = loop
         self._wanted = asyncio.Event()
@@ -283,5 +282,4 @@ class Group:
             hands[number % len(hands)].append(tp)
         for member, hand in zip(self.members, hands, strict=True):
             mine, generation = Partitions(hand), self.generation
-            self.owners.update(dict.fromkeys(hand, member.process))
             self._ask(member, lambda m=member, p=mine, g=generation: m.assign(p, g))

@@ -41,8 +41,8 @@ class Clock:
         return self._world.loop.now
 
     def time_ns(self) -> int:
-        """The clock on the wall."""
-        return self._world.wall() * 1_000_000
+        """The clock on the wall, as wrong as its machine has it."""
+        return (self._world.wall() + PROCESS.get().skew_ms) * 1_000_000
 
 
 class Log:
@@ -53,8 +53,6 @@ class Log:
 
     def info(self, event: str, **facts: object) -> None:
         """A line."""
-        if event in ("state_rebuilt_from_journal", "partitions_assigned"):
-            self._world.rebuilds(PROCESS.get(), done=event == "partitions_assigned")
         if self._world.verbose:
             text = " ".join(f"{name}={value}" for name, value in facts.items())
             self._world.note(PROCESS.get().name, f"{event} {text}")

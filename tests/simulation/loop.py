@@ -46,6 +46,7 @@ class Process:
         self.loop = loop
         self.name = name
         self.alive = True
+        self.skew_ms = 0  # by which its clock is wrong
         self.frozen_at: float | None = None
         self.ready: deque[Call] = deque()
         self.at_end: list[Callable[[], None]] = []

@@ -46,7 +46,7 @@ def catalog(revision: int) -> Catalog:
     versions = "".join(_version(start, prices) for start, prices in PRICES[revision].items())
     people = "".join(
         f"\n  - {{id: {c}, name: {c.title()}, plan: {'floor' if c in MINIMUM else 'plain'}, currency: USD,"
-        f" start: 2026-01-01T00:00:00Z, stripe_customer: cus_{c}}}"
+        f" start: 2026-01-01T00:00:00Z}}"
         for c in CUSTOMERS
     )
     text = f"""
@@ -65,6 +65,9 @@ customers: {people}
     return resolve(load_texts({"catalog.yaml": text}).content, revision)
 
 
+Place = tuple[str, str, str]  # customer, month, price
+
+
 class Copy(NamedTuple):
     """One copy of an event in the log."""
 
@@ -76,33 +79,45 @@ class Copy(NamedTuple):
 class Naive:
     """The whole engine as a person would write it: it sees the set of events, nothing else."""
 
-    seen: set[tuple[str, str]] = field(default_factory=set)
+    first: dict[tuple[str, str], Any] = field(default_factory=dict)  # customer, id → first copy
+    now: dict[tuple[str, str], Any] = field(default_factory=dict)  # → what counts; None: voided
     counts: Counter[str] = field(default_factory=Counter)
     hours: defaultdict[tuple[str, str, int], int] = field(default_factory=lambda: defaultdict(int))
 
     def feed(self, copies: Iterable[Copy]) -> None:
-        """Count each event once."""
+        """Count each event once, as its first copy says and its corrections change it."""
         for partition, value in copies:
-            self.counts["read"] += 1
             try:
-                e = json.loads(value)
-                customer, n, at = e["customer"], e["data"]["n"], e["time"]
-                is_good = customer in CUSTOMERS and n >= 0 and partition == partition_of(customer, PARTITIONS)
+                found = self._take(partition, json.loads(value))
             except (ValueError, KeyError, TypeError):
-                is_good = False
-            if not is_good:
-                self.counts["rejected"] += 1
-            elif (customer, e["id"]) in self.seen:
-                self.counts["duplicates"] += 1
-            else:
-                self.counts["accepted"] += 1
-                self.seen.add((customer, e["id"]))
-                self.hours[customer, "tokens", at // HOUR_MS * 3600] += n
-                self.hours[customer, "calls", at // HOUR_MS * 3600] += 1
+                found = "rejected"
+            self.counts.update(("read", found))
 
-    def charges(self, revision: int, begun: list[str], closed: list[str]) -> dict[tuple[str, str, str], Decimal]:
+    def _take(self, partition: int, e: dict[str, Any]) -> str:
+        customer, data, said = e["customer"], e["data"], (e["type"], e["time"], e["data"])
+        place = target = (customer, e["id"])
+        if customer not in CUSTOMERS or partition != partition_of(customer, PARTITIONS):
+            return "rejected"
+        if e["type"] == "use" and data["n"] < 0:
+            return "rejected"
+        if place in self.first:
+            return "duplicates" if self.first[place] == said else "rejected"
+        old, new = None, (e["time"], data["n"]) if e["type"] == "use" else None
+        if e["type"] != "use":
+            target, old = (customer, data["event"]["id"]), (data["event"]["time"], data["event"]["data"]["n"])
+            if self.now.get(target) != old:
+                return "rejected"
+            new = (old[0], data["instead"]["n"]) if e["type"] == "metering.amend" else None
+        self.first[place], self.now[target] = said, new
+        for sign, usage in ((-1, old), (1, new)):
+            if usage is not None:
+                self.hours[customer, "tokens", usage[0] // HOUR_MS * 3600] += sign * usage[1]
+                self.hours[customer, "calls", usage[0] // HOUR_MS * 3600] += sign
+        return "accepted"
+
+    def charges(self, revision: int, begun: list[str], closed: list[str]) -> dict[Place, Decimal]:
         """What each price of each customer and month comes to, adjustments included."""
-        used: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        used: defaultdict[Place, int] = defaultdict(int)
         for (customer, meter, hour), quantity in self.hours.items():
             used[customer, period_of(hour), meter] += quantity
         found = {(c, month, "base"): Decimal(BASE_FEE) for c in CUSTOMERS for month in begun}

@@ -3,18 +3,14 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from aiokafka.errors import KafkaError
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from billing_sync.books import ClickHouseBooks
-from billing_sync.planner import Plan
-from billing_sync.run import RunResult, _plan
 from metering.errors import UserError
 from metering.sink import Sink
 from metering.worker import Worker
-from tests.simulation.database import Answer, Books
 from tests.simulation.group import Member
 from tests.simulation.loop import PROCESS, Died, Process
 
@@ -22,7 +18,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 CHECKPOINT = (0.3, 0.8, 2.5)  # seconds; small and large cuts of the same log
-PROGRESS, AWAKE, FLUSH, BILLING = 3.0, 2.0, 1.0, 3.0
+PROGRESS, AWAKE, FLUSH = 3.0, 2.0, 1.0
+LARGEST_SKEW_MS = 7_200_000
 EXPECTED = ("cannot be read", "refused a statement")  # errors of a broker or database that is away
 
 
@@ -50,6 +47,7 @@ def die(world: "World", event: str, error: object) -> NoReturn:
 
 async def worker(world: "World", process: Process) -> None:
     """One metering worker."""
+    process.skew_ms = world.chance.random.randint(-LARGEST_SKEW_MS, LARGEST_SKEW_MS)
     made = Worker(world.settings.model_copy(update={"instance": process.name}))
     names = made.names
     member = Member(world.workers, process, made, [{names.events}, {names.hourly}])
@@ -92,52 +90,3 @@ async def sink(world: "World", process: Process) -> None:
     world.sinks.join(member)
     process.spawn(made.follow_catalog())
     process.spawn(every(world, FLUSH, made.flush_all))
-
-
-class Ledger:
-    """Billing's ledger in memory: plans, and what they carry."""
-
-    def __init__(self) -> None:
-        self.plans: dict[str, Plan] = {}
-        self.carried: dict[tuple[str, str], int] = {}
-        self.parked: dict[tuple[str, str], str] = {}
-
-    def entry(self, invoice: str) -> Plan | None:
-        """A plan by its id."""
-        return self.plans.get(invoice)
-
-    def carry(self, customer: str, currency: str) -> int:
-        """What earlier invoices left."""
-        return self.carried.get((customer, currency), 0)
-
-    def park(self, customer: str, period: str, reason: str) -> None:
-        """Remember why a period waits."""
-        self.parked[customer, period] = reason
-
-    def add_plan(self, plan: Plan) -> None:
-        """Plan an invoice once."""
-        assert plan.id not in self.plans, "an invoice is planned once"
-        self.plans[plan.id] = plan
-        self.carried[plan.customer, plan.currency] = plan.carry_out
-        self.parked.pop((plan.customer, plan.period), None)
-
-
-class BlockingClient:
-    """As clickhouse-connect's blocking client."""
-
-    def __init__(self, books: Books) -> None:
-        self._books = books
-
-    def query(self, sql: str, parameters: dict[str, Any]) -> Answer:
-        """Rows of a query."""
-        return Answer(self._books.answer(sql, parameters))
-
-
-async def bill(world: "World") -> None:
-    """One round of billing: the real books and planner."""
-    try:
-        for one in ClickHouseBooks(BlockingClient(world.books)).closed_periods(None):
-            _plan(one, world.ledger, RunResult("simulated"))  # type: ignore[arg-type]
-            await asyncio.sleep(0)
-    except ClickHouseError:
-        world.note("billing", "the database is lost")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metering.state.calendar import period
 from metering.state.partitioning import partition_of
@@ -46,6 +46,7 @@ class Workload:
         self.busy = [ENDS["2026-01"] - HOUR_MS, ENDS["2026-01"]]
         self.busy += [START + self.random.randrange(59 * 24) * HOUR_MS for _ in range(5)]
         self._number = 0
+        self._amended: dict[str, Any] = {}  # event id → the data it was given last
 
     def moments(self) -> list[int]:
         """Instants at which something is sent, closer together where a month closes."""
@@ -53,7 +54,9 @@ class Workload:
         found = [self.random.randint(START + HOUR_MS, end - HOUR_MS) for _ in range(8)]
         for month in ENDS:
             close = ENDS[month] + GRACE_MS
-            found += [m for m in (close - HOUR_MS, close + 2_000, close + 60_000, close + 3 * HOUR_MS) if m < end]
+            found += [
+                m for m in (close - HOUR_MS, close + 2_000, close + 60_000, close + 3 * HOUR_MS) if m < end
+            ]
         return sorted(found)
 
     async def begin(self) -> None:
@@ -103,16 +106,44 @@ class Workload:
             return self.random.randrange(PARTITIONS), [self.random.choice(BROKEN)]
         known = [s for s in self.sent if now - s.at < AGAIN_MS]
         if kind < 0.25 and known:
-            copy = self.random.choice(known)
-            strays = self.random.random() < 0.1  # a producer with another partitioner
-            return (1 - copy.partition if strays else copy.partition), [copy.value]
+            return self._copy(self.random.choice(known))
+        if kind < 0.33 and known:
+            return self._correction(self.random.choice(known), now)
         customer = self.random.choice(CUSTOMERS)
-        events = [self._event(customer, now) for _ in range(self.random.choice((1, 1, 1, 2, 3)))]
+        events = new = [self._event(customer, now) for _ in range(self.random.choice((1, 1, 1, 2, 3)))]
         partition = partition_of(customer, PARTITIONS)
         if len(events) > 1 and self.random.random() < 0.5:
             events = [b"[" + b",".join(events) + b"]"]
-        self.sent += [Sent(partition, event, now) for event in events]
+        self.sent += [Sent(partition, event, now) for event in new]
         return partition, events
+
+    def _copy(self, sent: Sent) -> tuple[int, list[bytes]]:
+        """The same again; sometimes in another partition, or with other content."""
+        kind = self.random.random()
+        if kind < 0.1:  # a producer with another partitioner
+            return 1 - sent.partition, [sent.value]
+        if kind < 0.25:
+            body = json.loads(sent.value)
+            body["data"]["n"] = 61
+            return sent.partition, [json.dumps(body).encode()]
+        return sent.partition, [sent.value]
+
+    def _correction(self, sent: Sent, now: int) -> tuple[int, list[bytes]]:
+        """An event is taken back or amended; one that was voided before is refused."""
+        event = json.loads(sent.value)
+        if event["type"] != "use" or now - event["time"] > AGAIN_MS:
+            return self._copy(sent)
+        event["data"] = self._amended.get(event["id"], event["data"])
+        data: dict[str, Any] = {"actor": "support", "reason": "wrong number", "event": event}
+        kind = "metering.void"
+        if self.random.random() < 0.6:
+            kind, data["instead"] = "metering.amend", {"n": self.random.randint(0, 60)}
+            self._amended[event["id"]] = data["instead"]
+        self._number += 1
+        body = {"id": f"c{self._number}", "customer": event["customer"], "type": kind, "time": now}
+        value = json.dumps({**body, "data": data}).encode()
+        self.sent.append(Sent(sent.partition, value, now))
+        return sent.partition, [value]
 
     def _event(self, customer: str, now: int) -> bytes:
         """Half of all usage is in a few hours, so that the same totals change again and again."""

@@ -11,7 +11,7 @@ from metering.catalog.resolved import Catalog
 from metering.settings import Settings
 from metering.topics import Names
 from metering.worker import Worker
-from tests.simulation import processes
+from tests.simulation import billing, processes
 from tests.simulation.broker import Broker
 from tests.simulation.chance import Chance
 from tests.simulation.clients import Network
@@ -44,7 +44,6 @@ class World:
         self,
         seed: int,
         *,
-        without: frozenset[str] = frozenset(),
         focus: frozenset[str] = frozenset(),
         verbose: bool = False,
     ) -> None:
@@ -52,7 +51,7 @@ class World:
         self.verbose = verbose
         self.trace: list[str] = []
         self.problems: list[str] = []
-        self.chance = Chance(seed, without, focus)
+        self.chance = Chance(seed, focus)
         self.loop = Loop(self.chance.random)
         self.settings = _settings().model_copy(update={"home": Path("/state")})
         self.names = Names(self.settings)
@@ -60,32 +59,21 @@ class World:
         self.network = Network(self.broker, self.chance)
         self.books = Books(self.chance)
         self.disks: dict[str, Disk] = {}
-        self.marks: set[str] = set()  # what known defects leave behind; see `defects.py`
-        self.rebuilding: set[Process] = set()
         self.wanted: set[str] = set()  # processes that are started again when they end
         self.lives: dict[Process, Member] = {}
-        self.ledger = processes.Ledger()
+        self.ledger = billing.SimulatedLedger(self.chance)
+        self.provider = billing.SimulatedProvider(self.chance, self.wall)
         self.ticks = True
         self.revision = 0
         self._published: list[asyncio.Future[None]] = []
         self._leapt = START + 60_000
         n = self.names
-        self._journals = {n.meter_segments: n.events, n.meter_state: n.events, n.rate_state: n.hourly}
-        self.broker.auditor = self._audit
         self.workers = self._group(n.events, n.hourly)
         self.sinks = self._group(n.events, n.hourly, n.charges, n.rejected, n.progress)
 
     def _group(self, *topics: str) -> Group:
         tps = [TP(topic, p) for topic in topics for p in range(PARTITIONS)]
         return Group(self.loop, self.broker, self.chance, tps, self.end)
-
-    def _audit(self, topic: str, partition: int, sender: Process) -> None:
-        source = self._journals.get(topic)
-        if source is None:
-            return
-        owner = self.workers.owners.get(TP(source, partition))
-        if not sender.alive or owner is not sender:
-            self.marks.add("late checkpoint")
 
     # -- processes -------------------------------------------------------------------------------
 
@@ -99,14 +87,8 @@ class World:
         process.spawn(main(self, process))
         self.note(name, "starts")
 
-    def rebuilds(self, process: Process, *, done: bool) -> None:
-        """Take note that a process takes a state from a journal."""
-        (self.rebuilding.discard if done else self.rebuilding.add)(process)
-
     def _restart(self, process: Process) -> None:
         self.lives.pop(process, None)
-        if process in self.rebuilding:
-            self.marks.add("rebuild interrupted")
         delay = 0.5 + 4 * self.chance.random.random()
         if process.name in self.wanted:
             self.loop.call_later(delay, self.start, process.name)
@@ -168,10 +150,12 @@ class World:
 
     async def catalog_is_known(self) -> None:
         """Wait until every worker that lives has the newest revision."""
-        while any(
-            w.catalog is None or w.catalog.revision < self.revision for _, w in self.live_workers()
-        ):
+        while self._is_catalog_late():  # noqa: ASYNC110 - nobody can tell us
             await asyncio.sleep(0.3)
+
+    def _is_catalog_late(self) -> bool:
+        known = [w.catalog.revision if w.catalog else 0 for _, w in self.live_workers()]
+        return any(revision < self.revision for revision in known)
 
     def live_workers(self) -> list[tuple[Process, Worker]]:
         """Every worker that runs or sleeps."""
