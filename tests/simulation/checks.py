@@ -26,7 +26,7 @@ class Verdict:
     events: int = 0
     lost: int = 0
     twice: int = 0
-    wrong: int = 0
+    charges: int = 0
     invoices: int = 0
 
 
@@ -88,7 +88,7 @@ def _charges(world: World, model: dict[Place, Decimal], found: Verdict) -> None:
             booked[row["customer"], month, price] += row["amount"]
     for place in sorted(booked.keys() | model.keys()):
         if booked.get(place, Decimal(0)) != model.get(place, Decimal(0)):
-            found.wrong += 1
+            found.charges += 1
             found.problems.append(f"charge {place}: {booked.get(place)}, model {model.get(place)}")
 
 
