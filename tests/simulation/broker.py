@@ -152,10 +152,10 @@ class Broker:
             if topic in topics:
                 log.compact(self._wall())
 
-    def expire(self, topic: str, days: int) -> None:
+    def expire(self, topic: str, retention_ms: int) -> None:
         """Delete what is older than the retention of a topic."""
         for partition in range(self.partitions):
-            self.log(topic, partition).expire(self._wall() - days * DAY_MS)
+            self.log(topic, partition).expire(self._wall() - retention_ms)
 
 
 def _succeed(answer: "asyncio.Future[Any]") -> None:

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 
+from metering.topics import specs
 from metering.worker import Worker
 from tests.simulation.group import SESSION_SECONDS, Owner
 from tests.simulation.loop import Process
 from tests.simulation.world import World
 
 LONGEST_SLEEP = 25.0
-SEGMENT_DAYS = 36
-
 
 AIMED = ("crash", "power loss", "machine lost", "freeze")
 LONGEST_AIM = 300
@@ -183,8 +182,10 @@ class Faults:
         return True
 
     def retention(self) -> bool:
-        """The broker deletes id segments that are too old."""
-        self.world.broker.expire(self.world.names.meter_segments, SEGMENT_DAYS)
+        """The broker deletes id segments that are too old; events never lie about for 40 days."""
+        topic = self.world.names.meter_segments
+        (spec,) = (spec for spec in specs(self.world.settings) if spec.name == topic)
+        self.world.broker.expire(topic, int(spec.config["retention.ms"]))
         return True
 
 
