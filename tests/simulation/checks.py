@@ -61,6 +61,9 @@ def _counters(world: World, naive: Naive, found: Verdict) -> None:
         counted.update({name: row[name] for name in ("read", "accepted", "duplicates", "rejected")})
     if counted != naive.counts:
         found.problems.append(f"counters: {dict(counted)}, model {dict(naive.counts)}")
+    archived, sent = len(world.books.table("events").rows), sum(c.value[:1] == b"{" for c in copies(world))
+    if archived != sent:
+        found.problems.append(f"archive: {archived} events, {sent} in the log")
     letters = len(world.books.current("rejected"))
     if letters != naive.counts["rejected"]:
         found.problems.append(f"dead letters: {letters}, model {naive.counts['rejected']}")

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +56,7 @@ class Table:
         self.tokens: set[str] = set()
         self.unsynced: list[tuple[str, dict[tuple[Any, ...], Row | None]]] = []
 
-    def insert(self, rows: Iterable[Row], token: str) -> None:
+    def insert(self, rows: Sequence[Row], token: str) -> None:
         """Store a block once; a row gives way to one of a higher version."""
         if token in self.tokens:
             return

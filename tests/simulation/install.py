@@ -1,6 +1,6 @@
 """The simulated parts in the place of the real ones, under production code that does not notice."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from random import Random
@@ -9,9 +9,11 @@ from unittest.mock import patch
 
 from metering import sink, worker
 from metering.catalog.resolved import excerpt
+from metering.recovery import evidence
 from metering.sinks import writer
 from metering.sinks.rows import TableRow, of_catalog
 from metering.state import checkpoint, closed_books, journal, log_bounds, publish, store
+from metering.state.fold import Chunk
 from tests.simulation import disk, processes
 from tests.simulation.clients import Consumer, Producer
 from tests.simulation.database import Client
@@ -85,6 +87,11 @@ def installed(world: World) -> Iterator[None]:
     def open_folder(path: str, **_: Any) -> disk.Database:
         return disk.Database(world.disks[PROCESS.get().name], path)
 
+    async def read_chunks(
+        _: str, topic: str, partition: int, first: int, end: int
+    ) -> AsyncIterator[list[Chunk]]:
+        yield network.broker.chunks(topic, partition, first, end)
+
     jitter = Random(world.seed)
     # Pure functions of a catalog revision that take milliseconds.
     places: list[tuple[Any, str, Any]] = [
@@ -101,6 +108,7 @@ def installed(world: World) -> Iterator[None]:
         (publish, "random", jitter),
         (publish, "AIOKafkaProducer", lambda **_: Producer(network)),
         (journal, "AIOKafkaConsumer", reader),
+        (evidence, "read_chunks", read_chunks),
         (log_bounds, "AIOKafkaConsumer", reader),
         (store, "Rdict", open_folder),
         (store, "WriteBatch", disk.WriteBatch),

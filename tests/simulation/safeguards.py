@@ -1,7 +1,6 @@
 """The engine's safeguards, each broken as a careless change would: a simulator that sees nothing is none."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -10,30 +9,38 @@ from weakref import WeakKeyDictionary
 from faust.types import TP
 
 from billing_sync import books
+from billing_sync.sender import Sender
+from metering import topics
 from metering.sink import SINK, Sink
 from metering.sinks.rows import Row, TableRow
 from metering.sinks.writer import Origin
-from metering.state import meter_fold
+from metering.state import dedupe
 from metering.state.checkpoint import DurableFold, Verdict
 from metering.state.dedupe import SeenIds
 from metering.state.fold import Changes, Chunk
+from metering.state.rate_fold import RateFold
 from metering.state.rate_state import RateState
 from metering.worker import Worker
 from tests.simulation.database import Table
 
 
 class Broken(NamedTuple):
-    """A safeguard and what stands in its place; `within` seeds at least one must show it."""
+    """A safeguard and what stands in its place; one of `seeds` seeds, at the latest, must show it."""
 
     name: str
     owner: Any
     attribute: str
-    instead: Callable[..., Any]
-    within: int = 60
+    instead: Any
+    seeds: int = 20
+    focus: frozenset[str] = frozenset()
 
     def patched(self) -> Any:
         """Break it for a while."""
         return patch.object(self.owner, self.attribute, self.instead)
+
+
+def _focus(*kinds: str) -> frozenset[str]:
+    return frozenset(kinds)
 
 
 # -- positions -----------------------------------------------------------------------------------
@@ -133,6 +140,32 @@ def keep_the_last(state: RateState, slot: Any, use: Any, _version: int) -> bool:
 _keep = RateState.keep
 
 
+def changes_that_close(fold: RateFold) -> Changes | None:
+    """Take what has changed, and close what is over by now."""
+    if fold.offset is not None:
+        _close_here(fold, fold.offset)
+    return _changes(fold)
+
+
+_close_here, _changes = RateFold._close_here, RateFold.changes
+
+
+async def any_catalog(worker: Worker, _revision: int = 0) -> Any:
+    """Go on with the catalog that is there."""
+    return await _wait_for_catalog(worker)
+
+
+_wait_for_catalog = Worker._wait_for_catalog
+
+
+async def publish_when_rebuilt(durable: DurableFold) -> None:
+    """Take the state over before its pending outputs are published."""
+    found = await durable._journal.read(durable.partition, durable._epoch)
+    assert found is not None
+    durable._store.replace(found[0])
+    await durable._publisher.publish(durable.partition, found[1])
+
+
 # -- the database and the sink -------------------------------------------------------------------
 
 
@@ -146,12 +179,9 @@ def place_of_its_own(_table: Table, _row: Row) -> tuple[Any, ...]:
     return (next(_numbers),)
 
 
-def insert_without_token(table: Table, rows: Any, _token: str) -> None:
-    """Store a block as often as it comes."""
-    _insert(table, rows, str(next(_numbers)))
-
-
-_insert = Table.insert
+def token_of_the_moment(origin: Origin, table: str) -> str:
+    """A token that no second try repeats."""
+    return f"{table}:{origin.first}:{next(_numbers)}"
 
 
 async def position_before_rows(sink: Sink, tp: TP) -> None:
@@ -167,9 +197,7 @@ async def position_before_rows(sink: Sink, tp: TP) -> None:
         await sink.writer.write(pending.rows, origin)
 
 
-def lose_unsynced(table: Table, *, real: Callable[[Table, int], None], lost: int) -> None:
-    """A crash of a database that acknowledges before anything is on disk."""
-    real(table, lost)
+# -- billing -------------------------------------------------------------------------------------
 
 
 def no_problem(*_: object) -> str:
@@ -177,20 +205,40 @@ def no_problem(*_: object) -> str:
     return ""
 
 
+def send_again(
+    sender: Sender, request_id: str, _payload: object, call: Callable[[str], str], _find: object
+) -> str:
+    """Repeat a request under a key of its own, whatever the ledger says."""
+    return sender._try(request_id, "", next(_numbers), call)
+
+
+_SAVING = _focus("crash", "power loss", "machine lost", "request late")
+_MOVING = _focus("freeze", "rebalance", "crash", "machine lost")
+_STORING = _focus("sink crash", "sink freeze", "database crash", "insert refused", "insert answer lost")
+_BILLING = _focus("billing crash", "provider failed", "provider answer lost")
+
 BROKEN = (
     Broken("seek to the state's position", Worker, "_start_of", trust_the_group),
     Broken("gap check", DurableFold, "offer", fold_over_a_gap),
     Broken("covered check", DurableFold, "offer", fold_again),
-    Broken("journal before output", DurableFold, "checkpoint", publish_before_journal, 2_000),
-    Broken("pending until published", DurableFold, "checkpoint", settle_before_publish, 200),
-    Broken("deduplication", meter_fold, "fingerprint", never_the_same),
+    Broken("journal before output", DurableFold, "checkpoint", publish_before_journal, focus=_SAVING),
+    Broken("pending until published", DurableFold, "checkpoint", settle_before_publish, focus=_SAVING),
+    Broken(
+        "published before a rebuilt state counts", DurableFold, "_rebuild", publish_when_rebuilt, 200, _SAVING
+    ),
+    Broken("deduplication", dedupe, "fingerprint", never_the_same),
     Broken("ids are part of the state", SeenIds, "restore", forget_ids),
-    Broken("version order in the rate fold", RateState, "keep", keep_the_last, 200),
-    Broken("version order in the database", Table, "is_newer", last_insert_wins, 200),
-    Broken("replacing by key", Table, "place_of", place_of_its_own),
-    Broken("rows before their position", Sink, "flush", position_before_rows, 200),
-    Broken("a close agrees with its rows", books, "_problem", no_problem, 200),
+    Broken(
+        "ids outlive the oldest event", topics, "_EVENT_DAYS", 1, 200, _focus("retention", "machine lost")
+    ),
+    Broken("version order in the rate fold", RateState, "keep", keep_the_last, 100, _MOVING),
+    Broken("closes at a watermark", RateFold, "changes", changes_that_close, 200, _MOVING),
+    Broken("catalog not older than the state", Worker, "_wait_for_catalog", any_catalog, 100),
+    Broken("version order in the database", Table, "is_newer", last_insert_wins, 100, _STORING),
+    Broken("rows replace by key", Table, "place_of", place_of_its_own),
+    Broken("rows before their position", Sink, "flush", position_before_rows, 100, _STORING),
+    Broken("a close agrees with its rows", books, "_problem", no_problem, 100, _STORING),
+    Broken("same key for the same request", Sender, "_request", send_again, focus=_BILLING),
 )
-TOKEN = Broken("insert token", Table, "insert", insert_without_token)
-Answers = Mapping[str, int]
-_ = partial
+# Without it a block is stored as often as it is sent; the books stay right, because rows replace by key.
+SPARE = Broken("insert token", Origin, "token", token_of_the_moment, 20, _STORING)
