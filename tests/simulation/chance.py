@@ -57,9 +57,9 @@ class Chance:
                 "catalog behind": draw.choice((0.0, 0.5)),
                 "slow": draw.choice((0.0, 0.02, 0.1)),
                 "billing crash": draw.choice((0.0, 0.1, 0.3)),
-                "provider lost": draw.choice((0.0, 0.1)),
-                "provider answer lost": draw.choice((0.0, 0.1)),
-                "provider failed": draw.choice((0.0, 0.1)),
+                "provider lost": draw.choice((0.0, 0.3)),
+                "provider answer lost": draw.choice((0.0, 0.3)),
+                "provider failed": draw.choice((0.0, 0.3)),
             }.items()
         }
 

@@ -28,6 +28,12 @@ class Verdict:
     twice: int = 0
     charges: int = 0
     invoices: int = 0
+    counters: int = 0
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether a figure differs: not only a process that refused to go on."""
+        return any((self.lost, self.twice, self.charges, self.invoices, self.counters))
 
 
 def copies(world: World) -> Iterator[Copy]:
@@ -60,6 +66,7 @@ def _counters(world: World, naive: Naive, found: Verdict) -> None:
     for row in world.books.current("progress"):
         counted.update({name: row[name] for name in ("read", "accepted", "duplicates", "rejected")})
     if counted != naive.counts:
+        found.counters += 1
         found.problems.append(f"counters: {dict(counted)}, model {dict(naive.counts)}")
     archived, sent = len(world.books.table("events").rows), sum(c.value[:1] == b"{" for c in copies(world))
     if archived != sent:

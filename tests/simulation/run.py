@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tests.simulation.safeguards import BROKEN
 from tests.simulation.simulate import Outcome, simulate
 
 MOST_SHOWN = 5
@@ -24,7 +25,8 @@ def _run_one(seed: int) -> Outcome:
     return simulate(seed)
 
 
-def _outcomes(first: int, count: int) -> Iterator[Outcome]:
+def outcomes(first: int, count: int) -> Iterator[Outcome]:
+    """Runs of some seeds on all cores, in no order."""
     with multiprocessing.get_context("forkserver").Pool(os.cpu_count()) as pool:
         yield from pool.imap_unordered(_run_one, range(first, first + count), CHUNK)
 
@@ -66,7 +68,7 @@ class Sums:
 
 def _many(first: int, count: int) -> int:
     sums, told = Sums(), time.monotonic()
-    for outcome in _outcomes(first, count):
+    for outcome in outcomes(first, count):
         sums.add(outcome)
         if outcome.verdict.problems and len(sums.failed) <= MOST_SHOWN:
             _tell(outcome)
@@ -95,6 +97,19 @@ def _single(seed: int, *, trace: bool) -> int:
     return 1 if outcome.verdict.problems else 0
 
 
+def _safeguards() -> int:
+    """How long each broken safeguard stays hidden."""
+    table = Table("Broken", "Seeds until the books are wrong", "What is wrong first", box=box.SIMPLE_HEAD)
+    for broken in BROKEN:
+        with broken.patched():
+            seed = broken.first_wrong()
+            problems = [] if seed is None else simulate(seed, focus=broken.focus).verdict.problems
+        shown = next((p for p in problems if not p.startswith("counters")), *problems[:1])
+        table.add_row(broken.name, str(seed and seed + 1), shown[:70])
+    console.print(table)
+    return 0
+
+
 def main() -> int:
     """Run what was asked for; the exit code is 1 when a run failed."""
     parser = argparse.ArgumentParser(description="Deterministic simulation of the whole engine")
@@ -102,7 +117,10 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--trace", action="store_true", help="with --seed: every line of its trace")
+    parser.add_argument("--safeguards", action="store_true", help="break each, and see how soon it shows")
     chosen = parser.parse_args()
+    if chosen.safeguards:
+        return _safeguards()
     if chosen.seed is not None:
         return _single(chosen.seed, trace=chosen.trace)
     return _many(chosen.first, chosen.seeds)

@@ -22,6 +22,7 @@ from metering.state.rate_fold import RateFold
 from metering.state.rate_state import RateState
 from metering.worker import Worker
 from tests.simulation.database import Table
+from tests.simulation.simulate import simulate
 
 
 class Broken(NamedTuple):
@@ -37,6 +38,11 @@ class Broken(NamedTuple):
     def patched(self) -> Any:
         """Break it for a while."""
         return patch.object(self.owner, self.attribute, self.instead)
+
+    def first_wrong(self) -> int | None:
+        """The first seed, as things are now, whose books are wrong; None when all are right."""
+        wrong = (seed for seed in range(self.seeds) if simulate(seed, focus=self.focus).verdict.is_wrong)
+        return next(wrong, None)
 
 
 def _focus(*kinds: str) -> frozenset[str]:
