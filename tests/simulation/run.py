@@ -18,7 +18,7 @@ from tests.simulation.simulate import Outcome, simulate
 MOST_SHOWN = 5
 CHUNK = 5
 PROGRESS_SECONDS = 30.0
-console = Console()
+console = Console(width=120)
 
 
 def _run_one(seed: int) -> Outcome:
@@ -105,7 +105,7 @@ def _safeguards() -> int:
             seed = broken.first_wrong()
             problems = [] if seed is None else simulate(seed, focus=broken.focus).verdict.problems
         shown = next((p for p in problems if not p.startswith("counters")), *problems[:1])
-        table.add_row(broken.name, str(seed and seed + 1), shown[:70])
+        table.add_row(broken.name, "none is" if seed is None else str(seed + 1), shown[:70])
     console.print(table)
     return 0
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from metering.state.meter_fold import MeterFold
 from tests.simulation.billing import EVERY_SECONDS, bill, settle
-from tests.simulation.chance import PROCESS_FAULTS
 from tests.simulation.checks import Verdict, check, copies
 from tests.simulation.faults import Faults
 from tests.simulation.install import installed
@@ -27,7 +26,6 @@ class Outcome(NamedTuple):
     seed: int
     verdict: Verdict
     faults: Counter[str]
-    kinds: tuple[str, ...]  # of faults that there are
     trace: list[str]
     steps: int
     digest: str  # of the trace, every log and every table
@@ -45,8 +43,7 @@ def simulate(seed: int, *, focus: frozenset[str] = frozenset(), verbose: bool = 
     else:
         verdict = Verdict([*world.problems, *map(repr, world.loop.failures), "it never came to an end"])
     digest = _digest(world) if verbose else ""
-    kinds = (*PROCESS_FAULTS, *world.chance.rates)
-    return Outcome(seed, verdict, world.chance.counts, kinds, world.trace, world.loop.steps, digest)
+    return Outcome(seed, verdict, world.chance.counts, world.trace, world.loop.steps, digest)
 
 
 def _digest(world: World) -> str:
