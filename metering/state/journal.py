@@ -63,7 +63,7 @@ class Journal:
         self._publisher = publisher
         self._state_topic = state_topic
         self._segments_topic = segments_topic
-        self._left: dict[int, set[bytes]] = {}  # by partition: pending outputs that the next position replaces
+        self._left: dict[int, set[bytes]] = {}  # by partition: keys that the next position strikes out
 
     async def append(self, partition: int, changes: Changes) -> None:
         """Make a checkpoint durable on Kafka; returns when the broker has all of it."""

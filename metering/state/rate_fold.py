@@ -254,7 +254,7 @@ class RateFold:
     # -- the close -------------------------------------------------------------------------------
 
     def _close_here(self, offset: int) -> None:
-        """Close what is over as of `offset`, not at some checkpoint: what comes behind is late for everyone."""
+        """Close what is over as of `offset`, not at some checkpoint: what comes behind is late for all."""
         stamp = str(version(self.rules.epoch, offset, self._revision))
         self._outputs += self._rate_what_changed(stamp) + self._close_periods(stamp)
 
