@@ -23,6 +23,11 @@ MINUTES ?= 6
 chaos: $(READY) ## kills, full disks and clock steps under a million events; then everything is compared
 	$(BIN)/python -m tests.chaos.run --events $(EVENTS) --seed $(SEED) --minutes $(MINUTES)
 
+SEEDS ?= 1000
+SIMULATED = $(if $(filter file,$(origin SEED)),--seeds $(SEEDS),--seed $(SEED) --trace)
+simulate: $(READY) ## thousands of seeded runs of the whole engine in memory; SEED=n replays one
+	$(BIN)/python -m tests.simulation.run $(SIMULATED)
+
 bench-rating: $(READY) ## rows a second: numpy, integers and a Decimal loop side by side
 	$(BIN)/python -m tests.bench.bench_rating
 
@@ -41,4 +46,4 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test chaos bench-rating bench-whatif bench-dedupe check clean
+.PHONY: help demo test chaos simulate bench-rating bench-whatif bench-dedupe check clean

@@ -11,8 +11,10 @@ from aiokafka.errors import KafkaError, for_code
 
 from metering.errors import UserError
 from metering.settings import Settings
+from metering.state.dedupe import HORIZON_DAYS
 
 _DAY_MS = 86_400_000
+_EVENT_DAYS = 40
 _RECORD_BYTES = str(16 << 20)
 _ADMIN_MS = 15_000
 _KNOWN_PAUSE = 0.05
@@ -68,7 +70,7 @@ def specs(settings: Settings) -> list[TopicSpec]:
             count,
             {
                 **deleted,
-                "retention.ms": str(40 * _DAY_MS),
+                "retention.ms": str(_EVENT_DAYS * _DAY_MS),
                 # A dead letter carries the record in base64, so it must stay well below 16 MiB.
                 "max.message.bytes": str(8 << 20),
             },
@@ -87,8 +89,8 @@ def specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(
             names.meter_segments,
             count,
-            # One day more than the horizon of deduplication.
-            {**deleted, "retention.ms": str(36 * _DAY_MS), **large},
+            # A worker that was away folds events as old as the broker keeps them, and needs their horizon.
+            {**deleted, "retention.ms": str((_EVENT_DAYS + HORIZON_DAYS) * _DAY_MS), **large},
         ),
         TopicSpec(names.meter_state, count, {**compacted, **large}),
         TopicSpec(names.rate_state, count, {**compacted, **large}),

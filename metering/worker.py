@@ -81,9 +81,10 @@ class Worker:
             for tp in self._released.keys() - tps:
                 self._released.pop(tp).close()
             for tp in tps - self._owned.keys():
-                self._owned[tp] = await self._take_over(tp)
-                if self.catalog is not None:  # it may be newer than what the state was rated with
-                    self._owned[tp].fold.adopt(self.catalog)
+                durable = await self._take_over(tp)
+                catalog = await self._wait_for_catalog(durable.fold.revision)
+                durable.fold.adopt(catalog)  # it may be newer than what the state was rated with
+                self._owned[tp] = durable
                 self._last_batch[tp] = time.monotonic()
             starts = [(tp, await self._start_of(tp)) for tp in tps]
         except Exception as error:
@@ -267,13 +268,20 @@ class Worker:
             self._catalog_known.set()
             log.info("catalog_adopted", revision=catalog.revision, version=catalog.version[:12])
 
-    async def _wait_for_catalog(self) -> None:
-        while self.catalog is None:
+    async def _wait_for_catalog(self, revision: int = 0) -> Catalog:
+        """The catalog in force, once it is as new as `revision`: no state goes on with older prices."""
+        while self.catalog is None or self.catalog.revision < revision:
+            self._catalog_known.clear()
             try:
                 async with asyncio.timeout(CATALOG_SECONDS):
                     await self._catalog_known.wait()
             except TimeoutError:
-                log.warning("no_catalog_published", hint="run `metering catalog publish DIR`")
+                if self.catalog is None:
+                    log.warning("no_catalog_published", hint="run `metering catalog publish DIR`")
+                else:
+                    found = self.catalog.revision
+                    log.warning("catalog_older_than_state", revision=found, state_revision=revision)
+        return self.catalog
 
 
 def tick_record(idle_ms: int) -> bytes:

@@ -149,7 +149,7 @@ async def _end_stage(fold: RateFold, copy: _Copy, stop: _Stop, catalogs: Catalog
     """End a stage as its checkpoint did; the watermark that closed it may be compacted away."""
     catalog = catalogs.of(stop.revision)
     fold.adopt(catalog)
-    if stop.watermark > fold.watermark:
+    if stop.watermark >= fold.watermark:
         fold.fold([_time_passes(fold, stop)], catalog)
     await copy.checkpoint()
     if stop.is_wanted:
@@ -159,7 +159,7 @@ async def _end_stage(fold: RateFold, copy: _Copy, stop: _Stop, catalogs: Catalog
 def _time_passes(fold: RateFold, stop: _Stop) -> Chunk:
     stamp = str(version(fold.rules.epoch, 0))
     record = encode(Watermark(fold.rules.partition, stop.watermark, stamp))
-    return Chunk(stop.offset, stop.offset, (), (record,), 0)
+    return Chunk(stop.offset, stop.offset, (stop.offset - 1,), (record,), 0)
 
 
 def _cut(chunks: Iterable[Chunk], stops: Sequence[int]) -> Iterator[Chunk]:

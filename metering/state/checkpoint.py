@@ -94,8 +94,9 @@ class DurableFold:
         assert found is not None, "a position without a state"
         saved, outputs = found
         log.info("state_rebuilt_from_journal", partition=self.partition, offset=saved.offset)
-        self._store.replace(saved)
+        # Before the state is ours: once it is on this disk, nobody asks the journal again.
         await self._publisher.publish(self.partition, outputs)
+        self._store.replace(saved)
 
     async def _begin_journal(self, local: int | None) -> None:
         """The journal is new, was lost, or is of another epoch: only a whole state may stand in it."""

@@ -102,6 +102,10 @@ class Fold(Protocol):
         """The next offset to fold; None before the first record."""
 
     @property
+    def revision(self) -> int:
+        """The catalog revision that the state was rated under; 0 when none of it depends on one."""
+
+    @property
     def is_heavy(self) -> bool:
         """Whether so much has changed that it should be made durable before more is folded."""
 

@@ -4,15 +4,17 @@ Two topics a fold, as DESIGN §3.12 says: id segments (deleted after the horizon
 (compacted). A checkpoint appends, in this order:
 
 1. its id segments; each names the offsets it covers, and only those up to the position count
-2. its pending outputs, in parts that name the position they belong to
-3. entries and, last, the position, as one Kafka record batch: all or nothing
+2. its pending outputs, in parts under a name that is made of their content
+3. entries and, last, the position with that name, as one Kafka record batch: all or nothing
 
 Reading takes the highest position, the highest version of each entry, the segments up to the
-position and the pending outputs of exactly that position.
+position and the pending outputs that the position names. What a worker writes that was replaced
+meanwhile stands beside them and takes nothing away.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
+from hashlib import blake2b
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -27,7 +29,8 @@ from metering.state.store import PARTITIONS_HINT
 READ_SECONDS = 120.0  # a journal is read at about 100 MB/s
 _SEGMENT_PART_BYTES = 4 << 20
 _OUTPUTS_PART_BYTES = 2 << 20
-_POSITION_KEY = b"p"
+_POSITION_KEY, _PENDING = b"p", b"o"
+_NAME_BYTES = 12
 _pack = msgspec.msgpack.encode
 
 
@@ -37,12 +40,26 @@ class _Position(msgspec.Struct, frozen=True):
     header: bytes
     partitions: int = 0
     format: int = 2  # it was not written before
+    pending: bytes = b""  # the name of its pending outputs, when it has some
+
+
+class _PendingOfFormat2(msgspec.Struct, frozen=True):
+    offset: int
+    outputs: list[Output]
 
 
 class _Pending(msgspec.Struct, frozen=True):
-    offset: int
-    outputs: list[Output]
-    epoch: int = 0  # format 2 did not say
+    """The parts of some outputs, by their places in the journal."""
+
+    name: bytes
+    parts: dict[bytes, bytes]
+
+    @classmethod
+    def of(cls, changes: Changes) -> "_Pending":
+        parts = [_pack(part) for part in _parts(changes.outputs)]
+        content = b"%d " % changes.offset + b"".join(parts)
+        name = blake2b(content, digest_size=_NAME_BYTES).digest() if parts else b""
+        return cls(name, {_PENDING + name + b"%d" % n: part for n, part in enumerate(parts)})
 
 
 class Journal:
@@ -61,21 +78,23 @@ class Journal:
         self._state_topic = state_topic
         self._segments_topic = segments_topic
         self._partitions = partitions
+        self._left: dict[int, set[bytes]] = {}  # by partition: keys that the next position strikes out
 
     async def append(self, partition: int, changes: Changes) -> None:
         """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
         await self._append_segments(partition, changes.epoch, changes.segments)
-        pending = [
-            Output(self._state_topic, b"o%d" % number, _pack(_Pending(changes.offset, part, changes.epoch)))
-            for number, part in enumerate(_parts(changes.outputs))
-        ]
-        await self._publisher.publish(partition, pending)
-        records: list[Keyed] = [
+        pending = _Pending.of(changes)
+        parts = [Output(self._state_topic, place, part) for place, part in pending.parts.items()]
+        await self._publisher.publish(partition, parts)
+        left = self._left.get(partition, set()) - pending.parts.keys()
+        records: list[Keyed] = [(place, None) for place in sorted(left)]
+        records += [
             (b"e" + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
         ]
-        position = self._made(changes.epoch, changes.offset, changes.header)
+        position = self._made(changes.epoch, changes.offset, changes.header, pending.name)
         records.append((_POSITION_KEY, _pack(position)))
         await self._publisher.append_at_once(self._state_topic, partition, records)
+        self._left[partition] = set(pending.parts)
 
     async def _append_segments(self, partition: int, epoch: int, segments: Iterable[Segment]) -> None:
         key = b"%d" % epoch  # offsets of another epoch are other events
@@ -123,18 +142,15 @@ class Journal:
             [entry_of(Entry(k, body, version), epoch) for k, (version, body) in entries.items()],
             segments,
         )
-        epochs = (epoch, 0) if position.format == 2 else (epoch,)  # those of another are not ours to publish
-        parts = sorted(
-            (n, p.outputs) for n, p in pending.items() if p.offset == position.offset and p.epoch in epochs
-        )
-        return saved, [output for _, outputs in parts for output in outputs]
+        self._left[partition] = set(pending)
+        return saved, _outputs(position, pending)
 
     async def _read_state(
         self, partition: int, epoch: int
-    ) -> tuple[_Position | None, dict[bytes, tuple[int, bytes]], dict[int, _Pending]]:
+    ) -> tuple[_Position | None, dict[bytes, tuple[int, bytes]], dict[bytes, bytes]]:
         position: _Position | None = None
         entries: dict[bytes, tuple[int, bytes]] = {}
-        pending: dict[int, _Pending] = {}
+        pending: dict[bytes, bytes] = {}
         async for key, value in _Reader(self._brokers, self._state_topic, partition).records():
             if key == _POSITION_KEY and value is None:  # struck out
                 position, entries, pending = None, {}, {}
@@ -142,8 +158,8 @@ class Journal:
                 found = self._position(value, partition, epoch)
                 if found.epoch == epoch and (position is None or found.offset >= position.offset):
                     position = found
-            elif key.startswith(b"o") and value is not None:
-                pending[int(key[1:])] = msgspec.msgpack.decode(value, type=_Pending)
+            elif key.startswith(_PENDING):
+                _put(pending, key, value)
             elif value is None:
                 entries.pop(key[1:], None)
             else:
@@ -152,8 +168,8 @@ class Journal:
                     entries[key[1:]] = version, body
         return position, entries, pending
 
-    def _made(self, epoch: int, offset: int, header: bytes) -> _Position:
-        return _Position(epoch, offset, header, self._partitions, FORMAT)
+    def _made(self, epoch: int, offset: int, header: bytes, pending: bytes = b"") -> _Position:
+        return _Position(epoch, offset, header, self._partitions, FORMAT, pending)
 
     def _position(self, value: bytes, partition: int, epoch: int) -> _Position:
         """A position, unless it says that this journal is not for us to write."""
@@ -221,6 +237,30 @@ class _Reader:
             ) from error
         finally:
             await consumer.stop()
+
+
+def _put(held: dict[bytes, bytes], key: bytes, value: bytes | None) -> None:
+    if value is None:
+        held.pop(key, None)
+    else:
+        held[key] = value
+
+
+def _outputs(position: _Position, pending: dict[bytes, bytes]) -> list[Output]:
+    """The pending outputs of a position, its parts in their order."""
+    if position.format == 2:
+        return _outputs_of_format_2(position, pending)
+    prefix = _PENDING + position.pending
+    places = [key for key in pending if position.pending and key.startswith(prefix)]
+    parts = sorted((int(key[len(prefix) :]), pending[key]) for key in places)
+    return [o for _, part in parts for o in msgspec.msgpack.decode(part, type=list[Output])]
+
+
+def _outputs_of_format_2(position: _Position, pending: dict[bytes, bytes]) -> list[Output]:
+    """Parts had a number for a name, and said which position they belong to."""
+    numbered = sorted((int(key[1:]), part) for key, part in pending.items() if key[1:].isdigit())
+    parts = [msgspec.msgpack.decode(part, type=_PendingOfFormat2) for _, part in numbered]
+    return [o for part in parts if part.offset == position.offset for o in part.outputs]
 
 
 def _cut(segments: Iterable[Segment]) -> Iterator[Segment]:

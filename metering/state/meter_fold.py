@@ -281,6 +281,11 @@ class MeterFold:
         return Output(self.rules.rejected_topic, place, encode(letter))
 
     @property
+    def revision(self) -> int:
+        """None: a new revision counts from the next record on, whichever that is; see `Fold`."""
+        return 0
+
+    @property
     def is_heavy(self) -> bool:
         """Whether so much has changed that it should be made durable before more is folded."""
         return len(self._table) > HEAVY_TOTALS or self._letter_bytes > HEAVY_LETTER_BYTES
@@ -305,7 +310,7 @@ class MeterFold:
         )
         hourly, entries = self._table.take(self.rules.hourly_topic, upto, stamp)
         outputs = self._letters + hourly
-        if self.watermark != self._announced:
+        if hourly or self.watermark != self._announced:  # periods close behind totals, at a watermark
             outputs.append(self._watermark_record(stamp))
         segments = self._seen.take_segments(since, upto)
         entries += self._table.forget(self._is_beyond_correction, upto) + self._amending.take(upto)

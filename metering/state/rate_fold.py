@@ -62,6 +62,7 @@ class RateFold:
         self._changed: dict[tuple[str, str], int] = {}  # account, period → first hour that changed
         self._settling = Settling(self._state, rules.charges_topic)
         self._corrections = Corrections(self._state, self._settling)
+        self._outputs: list[Output] = []  # of periods that closed since the last checkpoint
         self._dirty = False
 
     def fold(self, chunks: Sequence[Chunk], catalog: Catalog) -> None:
@@ -71,8 +72,8 @@ class RateFold:
             if self.offset is None:
                 self.offset = chunk.first
             assert chunk.first == self.offset, f"gap: at {self.offset}, chunk from {chunk.first}"
-            for value in chunk.values:
-                self._fold_record(decode(value) if value else None)
+            for offset, value in zip(chunk.offsets, chunk.values, strict=True):
+                self._fold_record(decode(value) if value else None, offset)
             self.offset = chunk.next
             self._dirty = True
 
@@ -92,13 +93,15 @@ class RateFold:
 
     # -- records ---------------------------------------------------------------------------------
 
-    def _fold_record(self, record: object) -> None:
+    def _fold_record(self, record: object, offset: int) -> None:
         if not isinstance(record, HourlyTotal | Watermark) or self._is_of_earlier_epoch(record):
             return
         if isinstance(record, HourlyTotal):
             self._fold_total(record)
-        elif record.time > self.watermark:
-            self._advance(record.time)
+            return
+        self._advance(max(record.time, self.watermark))
+        if any(self._is_over(period) for period in self._open_periods):
+            self._close_here(offset + 1)
 
     def _is_of_earlier_epoch(self, record: HourlyTotal | Watermark) -> bool:
         """A late write of a worker of before: its customers may have moved to another partition."""
@@ -126,13 +129,13 @@ class RateFold:
         self._mark(slot, record.hour)
 
     def _advance(self, watermark: int) -> None:
-        """Let time pass: a period that begins has its recurring fees."""
+        """Let time pass: a period that begins has its recurring fees, also when its usage came before."""
         entered = period_of(watermark // 1_000)
         if not self._first_period:
             self._first_period = entered
-        known = period_of(self.watermark // 1_000) if self.watermark else entered
+        known = period_of(self.watermark // 1_000) if self.watermark else ""
         for period in calendar.periods_between(max(known, self._first_period), entered):
-            if period not in self._state.closed and period not in self._open_periods:
+            if period != known and period not in self._state.closed:
                 self._open_periods.add(period)
                 self._mark_recurring(period)
         self.watermark = watermark
@@ -154,6 +157,11 @@ class RateFold:
             self._mark_account(account, period, 0)
 
     @property
+    def revision(self) -> int:
+        """The newest catalog revision that rated it; see `Fold`."""
+        return self._revision
+
+    @property
     def is_heavy(self) -> bool:
         """Whether so much has changed that it should be made durable before more is folded."""
         return len(self._changed) > HEAVY_SLOTS
@@ -165,15 +173,9 @@ class RateFold:
         if not self._dirty or self.offset is None or self._accounts is None:
             return None
         stamp = str(version(self.rules.epoch, self.offset, self._revision))
-        outputs: list[Output] = []
-        outputs += self._correct(stamp)
-        self._mark_followers()
-        for account, period in sorted(self._changed):
-            since = self._changed[account, period]
-            outputs += self._settle(account, period, self._rate(account, period, since=since), stamp)
-        outputs += self._close_periods(stamp)
+        outputs = self._outputs + self._rate_what_changed(stamp)
         self._forget_old()
-        self._changed, self._dirty = {}, False
+        self._outputs, self._dirty = [], False
         header = _Header(self.watermark, self._revision, self._first_period)
         return Changes(
             epoch=self.rules.epoch,
@@ -184,6 +186,16 @@ class RateFold:
             expired_before=0,
             outputs=outputs,
         )
+
+    def _rate_what_changed(self, stamp: str) -> list[Output]:
+        """Rows that differ from what was published."""
+        outputs = self._correct(stamp)
+        self._mark_followers()
+        for account, period in sorted(self._changed):
+            since = self._changed[account, period]
+            outputs += self._settle(account, period, self._rate(account, period, since=since), stamp)
+        self._changed = {}
+        return outputs
 
     def _correct(self, stamp: str) -> list[Output]:
         assert self._accounts is not None
@@ -247,16 +259,24 @@ class RateFold:
 
     # -- the close -------------------------------------------------------------------------------
 
+    def _close_here(self, offset: int) -> None:
+        """Close what is over as of `offset`, not at some checkpoint: what comes behind is late for all."""
+        stamp = str(version(self.rules.epoch, offset, self._revision))
+        self._outputs += self._rate_what_changed(stamp) + self._close_periods(stamp)
+
     def _close_periods(self, stamp: str) -> list[Output]:
         outputs: list[Output] = []
         for period in sorted(self._open_periods):
-            if is_closed(period, self.watermark, self.rules.grace_hours):
+            if self._is_over(period):
                 for account in self._accounts_in(period):
                     outputs += self._close(account, period, stamp)
                 self._open_periods.discard(period)
                 self._state.close(period, self.watermark)
                 self._kept.add(period)
         return outputs
+
+    def _is_over(self, period: str) -> bool:
+        return is_closed(period, self.watermark, self.rules.grace_hours)
 
     def _accounts_in(self, period: str) -> list[str]:
         assert self._accounts is not None

@@ -10,12 +10,13 @@ from metering.errors import UserError
 from metering.settings import Settings
 from metering.state import opening
 from metering.state.checkpoint import DurableFold
+from metering.state.dedupe import DAY_MS, HORIZON_DAYS
 from metering.state.fold import Changes, Entry, Output, Saved, Segment, place_in_log
 from metering.state.formats import FORMAT
-from metering.state.journal import Journal
+from metering.state.journal import Journal, _Pending, _Reader
 from metering.state.publish import BATCH_BYTES, Publisher
 from metering.state.store import Identity, Store
-from metering.topics import Names, apply
+from metering.topics import Names, apply, specs
 from tests.state.folding import meter_fold
 
 TEN = place_in_log(1, 10)
@@ -66,6 +67,38 @@ def test_a_whole_state_takes_the_place_of_entries_and_pending_outputs(deployment
         saved, outputs = found
         assert (saved.offset, saved.header, list(saved.entries), outputs) == (10, b"after", AFTER.entries, [])
         assert await journal.position(0, 1) == 10
+
+    with_journal(deployment, work)
+
+
+def test_pending_outputs_of_a_worker_that_was_replaced_take_nothing_away(deployment: Settings) -> None:
+    """Its checkpoint lies behind ours or beside it: at the same offset, but cut elsewhere."""
+    ours = msgspec.structs.replace(BEFORE, offset=20, outputs=[Output("somewhere", b"k", b"ours")])
+    late = [BEFORE, msgspec.structs.replace(ours, outputs=[Output("somewhere", b"k", b"theirs")])]
+
+    async def work(journal: Journal) -> None:
+        await journal.append(0, ours)
+        replaced = opening.journal(deployment, journal._publisher, Names(deployment).events)
+        for other in late:
+            parts = [Output(replaced._state_topic, k, v) for k, v in _Pending.of(other).parts.items()]
+            await replaced._publisher.publish(0, parts)  # it dies before its position is there
+        found = await journal.read(0, 1)
+        assert found is not None
+        assert (found[0].offset, found[1]) == (20, ours.outputs)
+
+    with_journal(deployment, work)
+
+
+def test_pending_outputs_are_struck_out_by_the_next_position(deployment: Settings) -> None:
+    async def work(journal: Journal) -> None:
+        await journal.append(0, BEFORE)
+        await journal.append(0, msgspec.structs.replace(BEFORE, offset=20, outputs=[]))
+        reader = _Reader(deployment.brokers(), journal._state_topic, 0)
+        held = {key: value async for key, value in reader.records()}
+        assert [value for key, value in held.items() if key.startswith(b"o")] == [None]
+        found = await journal.read(0, 1)
+        assert found is not None
+        assert found[1] == []
 
     with_journal(deployment, work)
 
@@ -123,3 +156,10 @@ def test_a_journal_of_a_later_epoch_or_another_number_of_partitions_is_refused(d
                 await read
 
     with_journal(deployment, work)
+
+
+def test_ids_outlive_every_event_that_a_worker_may_still_have_to_fold() -> None:
+    settings = Settings(kafka_brokers="nowhere:9092")
+    kept = {spec.name: int(spec.config.get("retention.ms", 0)) for spec in specs(settings)}
+    names = Names(settings)
+    assert kept[names.meter_segments] >= kept[names.events] + HORIZON_DAYS * DAY_MS

@@ -141,6 +141,25 @@ def test_a_crash_in_any_step_of_a_checkpoint_is_exact(
     bench(deployment, work)
 
 
+def test_a_crash_while_a_state_is_rebuilt_loses_no_pending_outputs(
+    deployment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(made: Bench) -> None:
+        durable = await made.live()
+        with monkeypatch.context() as patch:
+            crash_at(durable, "outputs", patch)
+            durable.offer([chunk(0, VALUES)], CATALOG)
+            with pytest.raises(Crash):
+                await durable.checkpoint()
+        with monkeypatch.context() as patch:
+            crash_at(durable, "outputs", patch)  # the publisher is the same
+            with pytest.raises(Crash):
+                await made.live(lost_disk=True)
+        await expect_exact(made, await made.live())
+
+    bench(deployment, work)
+
+
 def test_a_state_is_rebuilt_from_the_journal_with_its_ids(deployment: Settings) -> None:
     async def work(made: Bench) -> None:
         await feed(await made.live(), len(VALUES))

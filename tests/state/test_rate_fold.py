@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -185,6 +186,28 @@ def test_a_period_stays_open_until_its_grace_is_over() -> None:
 def test_rows_of_a_closed_period_never_change() -> None:
     made = run([[total(0, 600, 1), watermark(NOW)], [total(0, 900, 9), total(1, 5, 10)]], restart=True)
     assert [r.period for r in records(made[1:], "charges")] == ["2023-12"]
+
+
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_a_period_closes_at_its_watermark_wherever_a_checkpoint_falls(cut: int) -> None:
+    """Two workers that fold one log, one of them replaced by the other, must close it alike."""
+    log = [total(0, 600, 1), watermark(NOW), total(0, 900, 2), total(1, 5, 3), watermark(NOW), watermark(NOW)]
+    whole, parts = run([log]), run([log[:cut], log[cut:]], restart=True)
+    assert close_of(parts) == close_of(whole)
+    assert [(p, r.amount) for p, r in current(parts).items()] == [
+        (p, r.amount) for p, r in current(whole).items()
+    ]
+
+
+def test_usage_of_a_month_that_was_over_before_it_was_seen_closes_at_the_next_watermark() -> None:
+    made = run([[watermark(NOW), total(0, 600, 1)], [total(0, 900, 2), watermark(NOW)]])
+    assert close_of(made).amount == "90.000000"
+
+
+def test_a_month_that_begins_with_usage_has_the_fees_of_everyone() -> None:
+    flat = 'prices:\n          - {id: base, model: flat, amount: "30"}'
+    made = run([[total(0, 10, 1), watermark(START + HOUR)]], catalog(TEXT.replace("prices:", flat)))
+    assert {r.customer for r in records(made, "charges") if r.price == "base"} == {"a", "b"}
 
 
 def test_errors_are_counted_in_the_close() -> None:
