@@ -17,13 +17,12 @@ from metering.records import (
     PeriodClose,
     Progress,
     RatingError,
-    Watermark,
+    Record,
 )
 from metering.sinks.audit_rows import AUDIT_COLUMNS, audit_rows
 from metering.state.fold import Chunk
 
 Row = tuple[Any, ...]
-Record = HourlyTotal | Watermark | Charge | RatingError | PeriodClose | DeadLetter | LetterAction | Progress
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
