@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from metering.catalog.load import load_texts
 from metering.rating.charge import charge
 from metering.rating.money import parse_quantity
@@ -50,7 +52,7 @@ def use(number: int, customer: str, kind: str, month: str, hour: int, n: int) ->
     return {"id": f"e{number}", "customer": customer, "type": kind, "time": at, "data": {"n": n}}
 
 
-def approval(event: dict[str, Any], *, restates: bool, **changes: Any) -> dict[str, Any]:
+def approval(event: dict[str, Any], /, *, restates: bool, **changes: Any) -> dict[str, Any]:
     data = {"event": event, "as": "restatement" if restates else "adjustment"}
     return {
         "id": f"approve:{event['id']}:{restates}",
@@ -68,7 +70,7 @@ def record(*events: dict[str, Any]) -> bytes:
 class Books(NamedTuple):
     """What a reader of the topics ends with; versions are left out."""
 
-    charges: dict[tuple[str, str, str, int], str]  # customer, period, price, hour → amount
+    charges: dict[tuple[str, str, str, int], Charge]  # by customer, period, price, hour
     closes: dict[tuple[str, str, int], tuple[Any, ...]]  # with the revision
     letters: dict[tuple[int, int], str]
     counters: Counters
@@ -127,7 +129,7 @@ def books(charged: Iterable[Output], letters: Iterable[Output], counters: Counte
             assert closes.setdefault((row.customer, row.period, row.revision), said) == said
     refused = [decode(o.value) for o in letters]
     return Books(
-        {place: row.amount for place, row in held.items() if row.card},
+        {place: replace(row, version="") for place, row in held.items() if row.card},
         closes,
         {(r.offset, r.index): r.reason for r in refused if isinstance(r, DeadLetter)},
         counters,
@@ -137,8 +139,8 @@ def books(charged: Iterable[Output], letters: Iterable[Output], counters: Counte
 def by_price(found: Books) -> dict[tuple[str, str, str], int]:
     """Micro-units by customer, period and price; zeros left out."""
     sums: defaultdict[tuple[str, str, str], int] = defaultdict(int)
-    for (customer, name, price, _), amount in found.charges.items():
-        sums[customer, name, price] += parse_quantity(amount, 6)
+    for (customer, name, price, _), row in found.charges.items():
+        sums[customer, name, price] += parse_quantity(row.amount, 6)
     return {place: amount for place, amount in sums.items() if amount}
 
 
