@@ -113,6 +113,11 @@ class Ledger:
         ).fetchone()
         return int(row[0]) if row else 0
 
+    def planned(self, customer: str, period: str, currency: str) -> int:
+        """The micro-units that the invoices of a period came to so far, carried ones included."""
+        found = self._entries("WHERE customer = ? AND period = ? AND currency = ?", customer, period, currency)
+        return sum(entry.plan.micro for entry in found)
+
     def add_plan(self, plan: Plan) -> None:
         """Record a plan and the remainder it leaves, in one transaction."""
         state = "planned" if plan.lines else "carried"
