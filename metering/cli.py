@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from metering.books_commands import audit, explain, rate, whatif
+from metering.books_commands import audit, explain, periods, rate, whatif
 from metering.catalog.cli import app as catalog_app
 from metering.commands import bill, dev, send, status, stop_children_when_told
 from metering.console import console, run_command
 from metering.correct_commands import app as correct_app
 from metering.event_commands import app as events_app
+from metering.late_commands import app as late_app
 from metering.local.cli import app as local_app
 from metering.rejected_commands import app as rejected_app
 from metering.settings import settings
@@ -25,7 +26,8 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(rejected_app, name="rejected")
 app.add_typer(events_app, name="events")
 app.add_typer(correct_app, name="correct")
-for command in (dev, send, bill, explain, audit, whatif, rate, status):
+app.add_typer(late_app, name="late")
+for command in (dev, send, bill, periods, explain, audit, whatif, rate, status):
     app.command()(command)
 
 

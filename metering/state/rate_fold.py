@@ -322,9 +322,7 @@ class RateFold:
             number = self._state.restate(one, int(record.version) if one == slot else 0)
             revision = Revision(number, tuple(record.approvals))
             books, watermark = self._books(one, restated.rated), self._state.closed[slot.period]
-            self._posted.append(
-                post_close(self.rules.charges_topic, one, books, watermark, stamp, revision)
-            )
+            self._posted.append(post_close(self.rules.charges_topic, one, books, watermark, stamp, revision))
 
     def _books(self, slot: Slot, rated: Rated) -> Books:
         currencies = {r.origin.currency for r in rated.rows if r.customer == slot.customer}

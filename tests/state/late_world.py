@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -89,7 +90,7 @@ def fold_all(fold: Any, fresh: Any, values: Sequence[bytes], cuts: Iterable[int]
     """Fold values with a checkpoint at each cut; the fold at the end and the outputs."""
     made: list[Changes] = []
     places = sorted({0, len(values), *(cut for cut in cuts if 0 < cut < len(values))})
-    for first, stop in zip(places, places[1:], strict=False):
+    for first, stop in pairwise(places):
         fold.fold([chunk(first, values[first:stop], NOW)], CATALOG)
         changes = fold.changes()
         assert changes is not None

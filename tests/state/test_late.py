@@ -251,7 +251,7 @@ def test_an_approval_comes_in_time_as_long_as_the_period_can_be_corrected() -> N
     steps = [
         (BEFORE, "2023-11", 2),
         ([closing, HELD], "2023-12", 3),
-        ([approval(HELD, restates=True, **{})], "2023-12", 31),
+        ([approval(HELD, restates=True)], "2023-12", 31),
     ]
     for number, (events, name, days) in enumerate(steps):
         for event in events:
