@@ -156,7 +156,7 @@ class MeterFold:
             place = key("restatement", customer, period, behind)
             self._published.append(Output(self.rules.hourly_topic, place, encode(record)))
         if self.watermark != self._announced:
-            self._published.append(self._watermark_record(stamp))
+            self._published.append(self._watermark_record(stamp, behind))
         self._restating = {}
         self._boundary, self._announced = behind, self.watermark
         self._close()
@@ -393,9 +393,10 @@ class MeterFold:
             outputs=outputs,
         )
 
-    def _watermark_record(self, stamp: str) -> Output:
+    def _watermark_record(self, stamp: str, *closing: int) -> Output:
+        """One that closes a period has a key of its own, so that compaction leaves it in its place."""
         record = Watermark(self.rules.partition, self.watermark, stamp)
-        place = key("watermark", self.rules.partition)
+        place = key("watermark", self.rules.partition, *closing)
         return Output(self.rules.hourly_topic, place, encode(record))
 
     def _is_beyond_correction(self, period: str) -> bool:

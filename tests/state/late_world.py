@@ -106,12 +106,15 @@ def run(
     rate_cuts: Iterable[int] = (),
     *,
     restart: bool = False,
-    replay: bool = False,
+    way: str = "once",
 ) -> Books:
-    """The books of a log, however it is cut; a replay writes what the rate fold reads twice."""
+    """The books of a log, however it is cut; the rate fold reads its input once, twice or compacted."""
     meter, outputs = fold_all(meter_fold(), meter_fold, values, meter_cuts, restart=restart)
-    hourly = [o.value for o in outputs if o.topic == "hourly"]
-    hourly += hourly if replay else []
+    written = [o for o in outputs if o.topic == "hourly"]
+    last = {o.key: number for number, o in enumerate(written)}
+    if way == "compacted":
+        written = [o for number, o in enumerate(written) if last[o.key] == number]
+    hourly = [o.value for o in written] * (2 if way == "twice" else 1)
     _, charged = fold_all(rate_fold(), rate_fold, hourly, rate_cuts, restart=restart)
     return books(charged, [o for o in outputs if o.topic == "rejected"], meter.counters)
 

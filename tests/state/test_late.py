@@ -71,17 +71,17 @@ def modelled(records: list[list[dict[str, Any]]]) -> Model:
     _cuts,
     _cuts,
     st.booleans(),
-    st.booleans(),
+    st.sampled_from(["once", "twice", "compacted"]),
 )
 def test_books_are_those_of_the_model(
-    steps: list[Any], meter_cuts: list[int], rate_cuts: list[int], restart: bool, replay: bool
+    steps: list[Any], meter_cuts: list[int], rate_cuts: list[int], restart: bool, way: str
 ) -> None:
     """Charges by period and price, revisions, and read = accepted + duplicates + rejected."""
     records = log_of(steps)
     if not records:
         return
     model = modelled(records)
-    made = run([record(*r) for r in records], meter_cuts, rate_cuts, restart=restart, replay=replay)
+    made = run([record(*r) for r in records], meter_cuts, rate_cuts, restart=restart, way=way)
     assert by_price(made) == model.by_price()
     found = made.counters
     assert (found.accepted, found.duplicates, found.rejected) == (
@@ -95,20 +95,15 @@ def test_books_are_those_of_the_model(
     assert {place: n for place, n in newest.items() if n} == dict(model.revisions)
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    _steps,
-    _cuts,
-    _cuts,
-    st.booleans(),
-)
+@settings(max_examples=200, deadline=None)
+@given(_steps, _cuts, _cuts, st.booleans(), st.sampled_from(["once", "twice", "compacted"]))
 def test_a_replay_closes_every_period_with_the_same_books(
-    steps: list[Any], meter_cuts: list[int], rate_cuts: list[int], restart: bool
+    steps: list[Any], meter_cuts: list[int], rate_cuts: list[int], restart: bool, way: str
 ) -> None:
-    """Digest, number of rows and watermark of each revision do not depend on when was checkpointed."""
+    """Rows, digest and watermark of each revision do not depend on when was checkpointed, or compacted."""
     values = [record(*r) for r in log_of(steps)]
     if values:
-        assert run(values, meter_cuts, rate_cuts, restart=restart) == run(values)
+        assert run(values, meter_cuts, rate_cuts, restart=restart, way=way) == run(values)
 
 
 NOVEMBER, DECEMBER = (period(name).starts for name in ("2023-11", "2023-12"))
