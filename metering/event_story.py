@@ -133,6 +133,8 @@ def story_of(
     counting = approved_copy(copies, corrections)
     if counting is None:
         counting = next((copy for copy in copies if copy.outcome == "accepted"), None)
+    else:  # its id is known since the approval
+        copies = [c._replace(outcome="duplicate") if c.outcome == "accepted" else c for c in copies]
     told_by = counting or copies[-1]
     hour = None if told_by.time is None else hour_of(told_by.time)
     period = "" if hour is None else period_of(hour)

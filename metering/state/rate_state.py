@@ -57,11 +57,11 @@ class RateState:
     def slots(self) -> set[Slot]:
         """Every customer's period that is open."""
         found = self._uses.keys() | self._rows.keys() | self._errors.keys()
-        return {slot for slot in found if slot.period not in self.closed}
+        return {slot for slot in found if slot.period not in self.closed and self.is_known(slot)}
 
     def is_known(self, slot: Slot) -> bool:
-        """Whether anything was used or charged in it."""
-        return any(slot in table for table in (self._uses, self._rows, self._errors))
+        """Whether anything is used or charged in it; what was taken back leaves no trace."""
+        return any(table.get(slot) for table in (self._uses, self._rows, self._errors))
 
     # -- rows and errors -------------------------------------------------------------------------
 

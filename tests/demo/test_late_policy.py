@@ -159,6 +159,11 @@ def test_a_restatement_is_approved_charged_billed_and_audited(
     assert (second.sent_now, third.sent_now) == (1, 0)
     story = metering("events", "show", "e4")
     assert "metering.approve as restatement; anna: agreed" in story
+    assert [c["outcome"] for c in json.loads(metering("events", "show", "e4", "--json"))["copies"]] == [
+        "refused",
+        "refused",
+        "duplicate",
+    ]
     assert "2023-11 restated (revision 1): 93.000006 instead of 91.000003: 2.00 USD" in story
     explained = metering("explain", "a", "--period", "2023-11")
     assert "(restated)" in explained
