@@ -82,11 +82,14 @@ def periods(client: Any, settings: Settings, customer: str = "") -> list[PeriodS
             found.append(PeriodState(name, month, state, None, None, watermark, *books))
         else:
             mark = marks.get(partition_of(accounts.get(name, name), settings.partitions), 0)
-            found.append(_open(name, month, mark, settings.close_grace_hours, charged[name, month]))
+            found.append(unclosed(name, month, mark, settings.close_grace_hours, charged[name, month]))
     return found
 
 
-def _open(name: str, month: str, mark: int, grace_hours: int, books: tuple[int, Decimal, str]) -> PeriodState:
+def unclosed(
+    name: str, month: str, mark: int, grace_hours: int, books: tuple[int, Decimal, str]
+) -> PeriodState:
+    """A period that no watermark has closed; `mark` (epoch ms) is how far its partition has come."""
     span = period(month)
     over = min(mark // 3_600_000 * 3_600, span.ends)
     state: State = "grace" if mark >= period_end(month) else "open"
