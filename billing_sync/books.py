@@ -19,7 +19,10 @@ class PriceTotal(NamedTuple):
 
 
 class ClosedPeriod(NamedTuple):
-    """A closed period with its charges; `problem` is empty when it can be billed."""
+    """A closed period with its charges; `problem` is empty when it can be billed.
+
+    `revision` counts the restatements since it was closed.
+    """
 
     customer: str
     name: str
@@ -29,6 +32,7 @@ class ClosedPeriod(NamedTuple):
     prices: tuple[PriceTotal, ...]
     micro: int
     problem: str
+    revision: int = 0
 
 
 class BookSource(Protocol):
@@ -48,14 +52,14 @@ class ClickHouseBooks:
         """Every closed period, each checked against its close record: number, sum and digest."""
         where = "WHERE period = {period:String}" if period else ""
         closes = self._rows(
-            "SELECT c.customer, c.period, c.currency, c.rows, c.errors, c.amount, c.digest, k.name,"
-            " k.stripe_customer FROM (SELECT * FROM period_closes_current "
+            "SELECT c.customer, c.period, c.currency, c.rows, c.errors, c.amount, c.digest,"
+            " c.revision, k.name, k.stripe_customer FROM (SELECT * FROM period_closes_current "
             + where
             + ") AS c LEFT JOIN catalog_customers_current AS k ON k.customer = c.customer"
             " ORDER BY c.period, c.customer",
             period=period or "",
         )
-        for customer, name_of_period, currency, *closed, name, external in closes:
+        for customer, name_of_period, currency, *closed, revision, name, external in closes:
             charges = self._charges(customer, name_of_period)
             yield ClosedPeriod(
                 customer,
@@ -66,6 +70,7 @@ class ClickHouseBooks:
                 _by_price(charges),
                 sum(c.micro for c in charges),
                 _problem(charges, closed),
+                int(revision),
             )
 
     def _charges(self, customer: str, period: str) -> list["_Charge"]:

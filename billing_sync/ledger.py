@@ -113,6 +113,13 @@ class Ledger:
         ).fetchone()
         return int(row[0]) if row else 0
 
+    def planned(self, customer: str, period: str, currency: str) -> int:
+        """The micro-units that the invoices of a period came to so far, carried ones included."""
+        found = self._entries(
+            "WHERE customer = ? AND period = ? AND currency = ?", customer, period, currency
+        )
+        return sum(entry.plan.micro for entry in found)
+
     def add_plan(self, plan: Plan) -> None:
         """Record a plan and the remainder it leaves, in one transaction."""
         state = "planned" if plan.lines else "carried"
@@ -219,6 +226,17 @@ class LedgerReader:
         """An invoice by our id."""
         found = self._rows("SELECT plan, state, reason, external, number FROM invoice WHERE id = ?", invoice)
         return Entry(_plan(found[0][0]), *found[0][1:]) if found else None
+
+    def entries(self, customer: str, period: str, currency: str) -> list[Entry]:
+        """The invoices of a period: the first, and those of its restatements."""
+        found = self._rows(
+            "SELECT plan, state, reason, external, number FROM invoice"
+            " WHERE customer = ? AND period = ? AND currency = ? ORDER BY rowid",
+            customer,
+            period,
+            currency,
+        )
+        return [Entry(_plan(plan), *rest) for plan, *rest in found]
 
     def parked(self, customer: str, period: str) -> str:
         """Why a period cannot be billed yet; empty when nothing is known."""

@@ -9,7 +9,7 @@ from decimal import Decimal
 from billing_sync.books import BookSource, ClickHouseBooks, ClosedPeriod
 from billing_sync.currencies import exponent_and_step
 from billing_sync.ledger import Entry, Ledger, ledger_path
-from billing_sync.planner import invoice_id, plan_invoice
+from billing_sync.planner import invoice_id, plan_invoice, plan_restatement
 from billing_sync.port import Halt
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider, api_key
 from billing_sync.sender import Sender
@@ -90,15 +90,22 @@ def bill(books: BookSource, ledger: Ledger, sender: Sender, provider: str, perio
 
 
 def _plan(one: ClosedPeriod, ledger: Ledger, result: RunResult) -> None:
-    if ledger.entry(invoice_id(one.customer, one.period, one.currency)) is not None:
+    first = invoice_id(one.customer, one.period, one.currency)
+    latest = invoice_id(one.customer, one.period, one.currency, one.revision)
+    if ledger.entry(latest) is not None:
         return
     if one.problem:
         ledger.park(one.customer, one.period, one.problem)
         result.waiting.append((one.customer, one.period, one.problem))
         return
-    if not one.prices:
+    invoiced = ledger.planned(one.customer, one.period, one.currency)
+    if not one.prices and not invoiced:
         return  # closed without usage: nothing to charge
-    ledger.add_plan(plan_invoice(one, ledger.carry(one.customer, one.currency)))
+    carry = ledger.carry(one.customer, one.currency)
+    if ledger.entry(first) is None:
+        ledger.add_plan(plan_invoice(one, carry))
+    elif one.micro != invoiced:
+        ledger.add_plan(plan_restatement(one, invoiced, carry))
 
 
 def _result(entry: Entry) -> InvoiceResult:

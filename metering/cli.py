@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from metering.books_commands import audit, explain, rate, whatif
+from metering.books_commands import audit, explain, periods, rate, whatif
 from metering.catalog.cli import app as catalog_app
 from metering.commands import bill, dev, send, stop_children_when_told
 from metering.console import console, run_command
 from metering.correct_commands import app as correct_app
 from metering.event_commands import app as events_app
 from metering.invariants.commands import watch
+from metering.late_commands import app as late_app
 from metering.local.cli import app as local_app
 from metering.recovery.commands import books_app, rebuild_app, state_app
 from metering.rejected_commands import app as rejected_app
@@ -31,7 +32,8 @@ app.add_typer(books_app, name="books")
 app.add_typer(rejected_app, name="rejected")
 app.add_typer(events_app, name="events")
 app.add_typer(correct_app, name="correct")
-for command in (dev, send, bill, explain, audit, whatif, rate, status, watch):
+app.add_typer(late_app, name="late")
+for command in (dev, send, bill, periods, explain, audit, whatif, rate, status, watch):
     app.command()(command)
 
 

@@ -18,6 +18,7 @@ from metering.rejected import Place
 from metering.settings import settings
 from metering.sinks.client import LONG_ANSWER_SECONDS, connect
 from metering.state.amendments import RESERVED
+from metering.state.late import QUARANTINED, UNRESTATED
 from metering.topics import Names
 
 app = typer.Typer(no_args_is_help=True, help="Single usage events.")
@@ -67,8 +68,8 @@ def _show(story: Story, topic: str) -> None:
         hour = datetime.fromtimestamp(story.hour, UTC)
         console.print(f"hour {hour:%Y-%m-%d %H:00} UTC, billing period {story.period}{_closed_words(story)}")
     _show_copies(story.copies, topic)
-    if story.told_by.outcome != "accepted":
-        console.print(_nowhere(story, topic), soft_wrap=True)
+    if not story.is_counted:
+        console.print(literal(_nowhere(story, topic)), soft_wrap=True)
         return
     _show_corrections(story)
     if story.data is None:
@@ -95,6 +96,11 @@ def _nowhere(story: Story, topic: str) -> str:
     if story.told_by.outcome == "waiting":
         return "it counts nowhere yet: the worker has not come to it; see `metering status`"
     open_ones = [c for c in story.copies if c.state == "open"]
+    if any(c.reason in (QUARANTINED, UNRESTATED) for c in open_ones):
+        return (
+            "it counts nowhere yet: its period was closed when it came, and it waits for a person:"
+            f" `metering late approve {story.event_id}`, or discard the letter"
+        )
     if not open_ones:
         return "it counts nowhere: no copy of it was accepted"
     return (
@@ -121,6 +127,7 @@ def _show_corrections(story: Story) -> None:
     table = Table("Correction", "Appended (UTC)", "What it does", title="Corrected by", title_justify="left")
     for c in story.corrections:
         instead = "" if c.instead is None else f", its data is {_compact(c.instead)}"
+        instead += f" as {c.counts_as}" if c.counts_as else ""
         said = f"{c.outcome}: {c.type}{instead}; {c.actor}: {c.reason}"
         table.add_row(literal(c.event_id), f"{c.appended:%Y-%m-%d %H:%M:%S}", literal(said))
     console.print(table)

@@ -11,6 +11,7 @@ from metering.errors import UserError
 from metering.sinks.queries import Books
 from metering.state.amendments import AMEND, VOID
 from metering.state.dedupe import HORIZON_DAYS
+from metering.state.late import APPROVE, QUARANTINED, UNRESTATED
 
 NO_SOURCE = "-"  # how a person writes that an event has no source
 _SHOWN = 5
@@ -41,7 +42,10 @@ class Copy(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """A void or an amendment of an event; `instead` is the data that it puts in its place."""
+    """A void, an amendment or an approval of an event.
+
+    `instead` is the data that an amendment puts in its place; `counts_as` how an approval lets it count.
+    """
 
     event_id: str
     type: str
@@ -50,6 +54,7 @@ class Correction(NamedTuple):
     actor: str
     reason: str
     instead: dict[str, Any] | None
+    counts_as: str = ""
 
 
 class _Letter(NamedTuple):
@@ -102,17 +107,24 @@ def copies_of(
 
 
 def corrections_of(client: Any, event_id: str, identity: Identity) -> list[Correction]:
-    """What voided or amended an event, in the order in which it came."""
+    """What let an event count, amended or voided it, in the order in which it came."""
     place = {"id": event_id, "customer": identity.customer, "source": identity.source}
-    names = client.query(_CORRECTIONS, parameters={**place, "types": [VOID, AMEND]}).result_rows
+    names = client.query(_CORRECTIONS, parameters={**place, "types": [APPROVE, VOID, AMEND]}).result_rows
     found = []
     for name, source in names:
         _, copies = copies_of(client, name, identity.customer, source or NO_SOURCE)
         copy = next((c for c in copies if c.outcome == "accepted"), copies[-1])
         said = msgspec.json.decode(copy.data)
         who = (str(said.get("actor", "")), str(said.get("reason", "")))
-        found.append(Correction(name, copy.type, copy.appended, copy.outcome, *who, said.get("instead")))
+        what = (said.get("instead"), str(said.get("as", "")))
+        found.append(Correction(name, copy.type, copy.appended, copy.outcome, *who, *what))
     return sorted(found, key=lambda correction: correction.appended)
+
+
+def approved_copy(copies: list[Copy], corrections: list[Correction]) -> Copy | None:
+    """The copy that waited and counts by an approval; None when there is none."""
+    approved = any(c.type == APPROVE and c.outcome == "accepted" for c in corrections)
+    return next((c for c in copies if c.reason in (QUARANTINED, UNRESTATED)), None) if approved else None
 
 
 def _copy(

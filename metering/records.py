@@ -61,6 +61,28 @@ class Watermark(msgspec.Struct, tag="watermark", tag_field="kind", frozen=True):
     version: str
 
 
+class Approved(msgspec.Struct, frozen=True):
+    """Who let a late event count, and why; `at` is epoch ms, the time of the approval."""
+
+    event_id: str
+    source: str
+    actor: str
+    reason: str
+    at: int
+
+
+class Restatement(msgspec.Struct, tag="restatement", tag_field="kind", frozen=True):
+    """A closed period that is to be charged again, by name (`usage.hourly`).
+
+    It stands behind the totals that hold the approved events, in the same partition.
+    """
+
+    customer: str
+    period: str
+    approvals: list[Approved]
+    version: str
+
+
 class Slice(msgspec.Struct, frozen=True, omit_defaults=True):
     """A part of a charge: `billed` × `unit_price` + `flat_fee` = `amount`, all exact.
 
@@ -130,11 +152,12 @@ class RatingError(msgspec.Struct, tag="error", tag_field="kind", frozen=True):
     version: str
 
 
-class PeriodClose(msgspec.Struct, tag="close", tag_field="kind", frozen=True):
+class PeriodClose(msgspec.Struct, tag="close", tag_field="kind", frozen=True, omit_defaults=True):
     """A closed billing period of one customer (`usage.charges`), behind its last charge.
 
     `rows`, `amount` and `digest` describe the charges that must be seen before it is billed;
-    `errors` counts rating errors. `watermark` is the epoch ms that closed it.
+    `errors` counts rating errors. `watermark` is the epoch ms that closed it. `revision` counts the
+    restatements since; `approvals` are those of the last one.
     """
 
     customer: str
@@ -146,6 +169,8 @@ class PeriodClose(msgspec.Struct, tag="close", tag_field="kind", frozen=True):
     digest: str
     watermark: int
     version: str
+    revision: int = 0
+    approvals: list[Approved] = []
 
 
 class DeadLetter(msgspec.Struct, tag="rejected", tag_field="kind", frozen=True):
@@ -173,14 +198,15 @@ class LetterAction(msgspec.Struct, tag="action", tag_field="kind", frozen=True, 
     """What a person did about a dead letter (`usage.rejected`): nothing is taken away by it.
 
     `topic`, `partition`, `offset` and `index` name the letter. A retried one stands again in the
-    topic of the events at `sent_partition` and `sent_offset`. `at` is epoch ms.
+    topic of the events at `sent_partition` and `sent_offset`; of an approved one, its approval does.
+    `at` is epoch ms.
     """
 
     topic: str
     partition: int
     offset: int
     index: int
-    action: Literal["retried", "discarded"]
+    action: Literal["retried", "approved", "discarded"]
     actor: str
     reason: str
     at: int
@@ -213,7 +239,17 @@ class Progress(msgspec.Struct, tag="progress", tag_field="kind", frozen=True):
     usage_at: int = 0
 
 
-Record = HourlyTotal | Watermark | Charge | RatingError | PeriodClose | DeadLetter | LetterAction | Progress
+Record = (
+    HourlyTotal
+    | Watermark
+    | Restatement
+    | Charge
+    | RatingError
+    | PeriodClose
+    | DeadLetter
+    | LetterAction
+    | Progress
+)
 
 RecordT = TypeVar("RecordT", bound=Record)
 

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 ChangePolicy = Literal["continue", "reset", "retroactive"]
+LatePolicy = Literal["adjust", "restate", "quarantine"]
 
 _READS_NO_VALUE = frozenset({"count"})
 _NOT_MERGEABLE = {
@@ -49,7 +50,10 @@ def _mergeable(wanted: Any) -> Any:
 
 
 class MeterFile(Frozen):
-    """What is measured: which events, which value of them, split by which dimensions."""
+    """What is measured: which events, which value of them, split by which dimensions.
+
+    `late` says what becomes of usage that arrives when its billing period is closed.
+    """
 
     id: Name
     event_type: Text
@@ -62,6 +66,7 @@ class MeterFile(Frozen):
     unit: Annotated[str, Field(min_length=1, max_length=64)] = "unit"
     scale: Annotated[int, Field(ge=0, le=6)] = 0
     starts: FullHour | None = Field(default=None, alias="from")
+    late: LatePolicy = "adjust"
 
     @model_validator(mode="after")
     def _value_fits_aggregation(self) -> "MeterFile":

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from metering.catalog.agreements import Agreements
-from metering.catalog.models import CatalogFile, CustomerFile, MeterFile
+from metering.catalog.models import CatalogFile, CustomerFile, LatePolicy, MeterFile
 from metering.rating.money import parse_decimal
 from metering.rating.terms import Agreement, Terms
 from metering.rating.usage import Aggregation
@@ -38,6 +38,7 @@ class Meter:
     unit: str
     scale: int
     start_ms: int
+    late: LatePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,7 @@ def _meter(m: MeterFile) -> Meter:
         unit=m.unit,
         scale=m.scale,
         start_ms=int(m.starts.timestamp()) * 1_000 if m.starts else 0,
+        late=m.late,
     )
 
 

@@ -17,13 +17,12 @@ from metering.records import (
     PeriodClose,
     Progress,
     RatingError,
-    Watermark,
+    Record,
 )
 from metering.sinks.audit_rows import AUDIT_COLUMNS, audit_rows
 from metering.state.fold import Chunk
 
 Row = tuple[Any, ...]
-Record = HourlyTotal | Watermark | Charge | RatingError | PeriodClose | DeadLetter | LetterAction | Progress
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,7 +47,10 @@ _COLUMNS = {
         " line model digest corrects"
     ),
     "rating_errors": "customer period meter hour quantity reason detail version",
-    "period_closes": ("customer period currency rows errors amount digest watermark version"),
+    "period_closes": (
+        "customer period currency rows errors amount digest watermark version revision approval_events"
+        " approval_sources approval_actors approval_reasons approval_times"
+    ),
     "rejected": (
         "k_topic k_partition k_offset k_index appended reason detail customer event_id event_type"
         " payload version"
@@ -155,7 +157,9 @@ def _error(r: RatingError) -> TableRow:
 
 def _close(r: PeriodClose) -> TableRow:
     numbers = (r.rows, r.errors, Decimal(r.amount), r.digest, _time(r.watermark), int(r.version))
-    return TableRow("period_closes", (r.customer, r.period, r.currency, *numbers))
+    approvals = [[a.event_id, a.source, a.actor, a.reason, _time(a.at)] for a in r.approvals]
+    columns = [list(column) for column in zip(*approvals, strict=True)] or [[]] * 5
+    return TableRow("period_closes", (r.customer, r.period, r.currency, *numbers, r.revision, *columns))
 
 
 def _letter(r: DeadLetter) -> TableRow:

@@ -20,7 +20,8 @@ class HourlyTable:
 
     def __init__(self) -> None:
         self._totals: dict[TotalKey, Total] = {}
-        self._changed: set[TotalKey] = set()
+        self._changed: set[TotalKey] = set()  # to be published
+        self._unsaved: set[TotalKey] = set()
         self.periods: set[str] = set()  # billing periods that hold totals
 
     def __len__(self) -> int:
@@ -42,21 +43,26 @@ class HourlyTable:
             total.late += late
             total.digest = (total.digest + digest) % DIGESTS
             self._changed.add(place)
+            self._unsaved.add(place)
 
     def put(self, event: UsageEvent, found: Measure, total: Total) -> None:
         """Put a corrected total in place of the one that a measure belongs to."""
         self._totals[_place(event, found)] = total
         self._changed.add(_place(event, found))
+        self._unsaved.add(_place(event, found))
 
-    def take(self, topic: str, upto: int, stamp: str) -> tuple[list[Output], list[Entry]]:
-        """The records and entries of what has changed since the last call."""
-        changed = sorted(self._changed)
-        self._changed = set()
-        outputs = [
-            Output(topic, place_key(place), encode(record_of(self._totals[place], *place, stamp)))
+    def take_records(self, topic: str, stamp: str, key_of: Callable[[TotalKey], bytes]) -> list[Output]:
+        """The records of what has changed since the last call."""
+        changed, self._changed = sorted(self._changed), set()
+        return [
+            Output(topic, key_of(place), encode(record_of(self._totals[place], *place, stamp)))
             for place in changed
         ]
-        return outputs, [Entry(place_key(place), self._totals[place].saved(), upto) for place in changed]
+
+    def take_entries(self, upto: int) -> list[Entry]:
+        """The entries of what has changed since the last call."""
+        changed, self._unsaved = sorted(self._unsaved), set()
+        return [Entry(place_key(place), self._totals[place].saved(), upto) for place in changed]
 
     def forget(self, is_final: Callable[[str], bool], upto: int) -> list[Entry]:
         """Drop the totals of periods that no event can correct any more."""
@@ -79,7 +85,7 @@ def _place(event: UsageEvent, found: Measure) -> TotalKey:
     return event.customer, found.meter.id, found.dimensions, hour_of(event.at)
 
 
-def place_key(place: TotalKey) -> bytes:
-    """The key of a total, on its topic and in the journal."""
+def place_key(place: TotalKey, *more: int) -> bytes:
+    """The key of a total, on its topic and in the journal; `more` keeps records of one total apart."""
     customer, meter, dimensions, hour = place
-    return key(customer, meter, hour, *(part for pair in dimensions for part in pair))
+    return key(customer, meter, hour, *(part for pair in dimensions for part in pair), *more)

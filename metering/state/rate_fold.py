@@ -3,6 +3,9 @@
 The concept: an account (a customer, or a pool) is rated period by period; a change in an hour rates
 the hours from there on again, and the rows whose content changed are emitted as absolute values. The
 invariant: the rows of a price add up to the charge of its whole quantity.
+
+A period closes at the record of the watermark that closes it, with the totals that stand before that
+record; what stands behind it is late. So it does not matter how the log was cut into batches.
 """
 
 from collections.abc import Sequence
@@ -14,14 +17,14 @@ from metering.catalog.resolved import Catalog
 from metering.rating.hourly import Carry
 from metering.rating.period import Rated, rate_period
 from metering.rating.usage import HourUse
-from metering.records import EPOCH_SHIFT, HourlyTotal, Watermark, decode, version
+from metering.records import EPOCH_SHIFT, HourlyTotal, Restatement, Watermark, decode, version
 from metering.state import calendar
 from metering.state.accounts import Accounts
-from metering.state.calendar import is_closed, period_of
+from metering.state.calendar import closes_at, is_closed, open_from, period_of
 from metering.state.closed_books import KEEP_HOURS
 from metering.state.corrections import Corrections
 from metering.state.fold import Changes, Chunk, Output, Saved, place_in_log
-from metering.state.postings import Books, Slot, post_close
+from metering.state.postings import Books, Revision, Slot, post_close
 from metering.state.rate_state import RateState
 from metering.state.settle import Settling, unknown_customer
 from metering.state.totals import usage_of
@@ -61,8 +64,8 @@ class RateFold:
         self._kept: set[str] = set()  # closed periods that late usage may still correct
         self._changed: dict[tuple[str, str], int] = {}  # account, period → first hour that changed
         self._settling = Settling(self._state, rules.charges_topic)
-        self._corrections = Corrections(self._state, self._settling)
-        self._outputs: list[Output] = []  # of periods that closed since the last checkpoint
+        self._corrections = Corrections(self._state, self._settling, self._is_closed)
+        self._posted: list[Output] = []  # at closes and restatements, since the last checkpoint
         self._dirty = False
 
     def fold(self, chunks: Sequence[Chunk], catalog: Catalog) -> None:
@@ -94,18 +97,19 @@ class RateFold:
     # -- records ---------------------------------------------------------------------------------
 
     def _fold_record(self, record: object, offset: int) -> None:
-        if not isinstance(record, HourlyTotal | Watermark) or self._is_of_earlier_epoch(record):
+        if not isinstance(record, HourlyTotal | Watermark | Restatement):
             return
+        if int(record.version) >> EPOCH_SHIFT < self.rules.epoch:
+            return  # a late write of a worker of before: its customers may have moved away
         if isinstance(record, HourlyTotal):
             self._fold_total(record)
-            return
-        self._advance(max(record.time, self.watermark))
-        if any(self._is_over(period) for period in self._open_periods):
-            self._close_here(offset + 1)
+        elif isinstance(record, Restatement):
+            self._restate(record, self._stamp(offset + 1))
+        elif record.time > self.watermark:
+            self._pass_time(record.time, self._stamp(offset + 1))
 
-    def _is_of_earlier_epoch(self, record: HourlyTotal | Watermark) -> bool:
-        """A late write of a worker of before: its customers may have moved to another partition."""
-        return int(record.version) >> EPOCH_SHIFT < self.rules.epoch
+    def _stamp(self, offset: int) -> str:
+        return str(version(self.rules.epoch, offset, self._revision))
 
     def _fold_total(self, record: HourlyTotal) -> None:
         slot = Slot(record.customer, period_of(record.hour))
@@ -122,11 +126,31 @@ class RateFold:
         )
         if not self._state.keep(slot, use, int(record.version)):
             return
-        if slot.period in self._state.closed:
+        if self._is_closed(slot.period):
+            self._close_empty(slot.period)
             self._corrections.note(self._account_of(slot.customer), slot.period)
             return
         self._open_periods.add(slot.period)
         self._mark(slot, record.hour)
+
+    def _close_empty(self, period: str) -> None:
+        """A period that had nothing when its time was over is closed since then."""
+        if period not in self._state.closed:
+            starts = calendar.period(period).starts * 1_000
+            self._state.close(period, closes_at(starts, self.rules.grace_hours))
+            self._kept.add(period)
+
+    def _is_closed(self, period: str) -> bool:
+        return is_closed(period, self.watermark, self.rules.grace_hours)
+
+    def _pass_time(self, watermark: int, stamp: str) -> None:
+        grace = self.rules.grace_hours
+        is_closing = open_from(watermark, grace) != open_from(self.watermark, grace)
+        if is_closing:
+            self._posted += self._settle_changed(stamp)  # with the periods that are open now
+        self._advance(watermark)
+        if is_closing:
+            self._posted += self._settle_changed(stamp) + self._close_periods(stamp)
 
     def _advance(self, watermark: int) -> None:
         """Let time pass: a period that begins has its recurring fees, also when its usage came before."""
@@ -172,10 +196,9 @@ class RateFold:
         """What has changed since the last call; None when nothing has."""
         if not self._dirty or self.offset is None or self._accounts is None:
             return None
-        stamp = str(version(self.rules.epoch, self.offset, self._revision))
-        outputs = self._outputs + self._rate_what_changed(stamp)
+        outputs = self._posted + self._settle_changed(self._stamp(self.offset))
         self._forget_old()
-        self._outputs, self._dirty = [], False
+        self._posted, self._dirty = [], False
         header = _Header(self.watermark, self._revision, self._first_period)
         return Changes(
             epoch=self.rules.epoch,
@@ -187,8 +210,8 @@ class RateFold:
             outputs=outputs,
         )
 
-    def _rate_what_changed(self, stamp: str) -> list[Output]:
-        """Rows that differ from what was published."""
+    def _settle_changed(self, stamp: str) -> list[Output]:
+        """Rate what has changed, corrections of closed periods first."""
         outputs = self._correct(stamp)
         self._mark_followers()
         for account, period in sorted(self._changed):
@@ -259,24 +282,16 @@ class RateFold:
 
     # -- the close -------------------------------------------------------------------------------
 
-    def _close_here(self, offset: int) -> None:
-        """Close what is over as of `offset`, not at some checkpoint: what comes behind is late for all."""
-        stamp = str(version(self.rules.epoch, offset, self._revision))
-        self._outputs += self._rate_what_changed(stamp) + self._close_periods(stamp)
-
     def _close_periods(self, stamp: str) -> list[Output]:
         outputs: list[Output] = []
         for period in sorted(self._open_periods):
-            if self._is_over(period):
+            if self._is_closed(period):
                 for account in self._accounts_in(period):
                     outputs += self._close(account, period, stamp)
                 self._open_periods.discard(period)
                 self._state.close(period, self.watermark)
                 self._kept.add(period)
         return outputs
-
-    def _is_over(self, period: str) -> bool:
-        return is_closed(period, self.watermark, self.rules.grace_hours)
 
     def _accounts_in(self, period: str) -> list[str]:
         assert self._accounts is not None
@@ -293,13 +308,30 @@ class RateFold:
             slot = Slot(customer, period)
             if self._state.is_known(slot):
                 books = self._books(slot, rated)
-                outputs.append(post_close(self.rules.charges_topic, *slot, books, self.watermark, stamp))
+                outputs.append(post_close(self.rules.charges_topic, slot, books, self.watermark, stamp))
                 self._corrections.post(slot)
-                self._state.settle(slot)
         if rated.rows:
             assert self._accounts is not None
             self._state.books.close(self._accounts.catalog, account, period, rated.rows, began)
         return outputs
+
+    def _restate(self, record: Restatement, stamp: str) -> None:
+        """Charge a closed period again, with all that is known of it by now, and close it anew."""
+        slot = Slot(record.customer, record.period)
+        is_replay = int(record.version) <= self._state.restated(slot)
+        if is_replay or self._is_beyond_correction(slot.period):
+            return
+        assert self._accounts is not None
+        self._close_empty(slot.period)
+        catalog = self._accounts.catalog
+        restated = self._corrections.restate(self._account_of(slot.customer), slot.period, catalog, stamp)
+        self._posted += restated.outputs
+        for customer in sorted({slot.customer, *restated.customers}):
+            one = Slot(customer, slot.period)
+            number = self._state.restate(one, int(record.version) if one == slot else 0)
+            revision = Revision(number, tuple(record.approvals))
+            books, watermark = self._books(one, restated.rated), self._state.closed[slot.period]
+            self._posted.append(post_close(self.rules.charges_topic, one, books, watermark, stamp, revision))
 
     def _books(self, slot: Slot, rated: Rated) -> Books:
         currencies = {r.origin.currency for r in rated.rows if r.customer == slot.customer}

@@ -20,7 +20,7 @@ Place = tuple[str, int]  # price or meter, hour
 
 # Where the customer or account stands behind the kind in the key of each entry; None: in no place.
 CUSTOMER_AT = {
-    **dict.fromkeys(("use", "row", "error", "carry", "closed", "began", "posted"), 0),
+    **dict.fromkeys(("use", "row", "error", "carry", "closed", "began", "posted", "revision"), 0),
     **dict.fromkeys(("close", "terms"), None),
 }
 _NOTHING: Mapping[Any, Any] = {}
@@ -39,7 +39,8 @@ class RateState:
         self._rows: dict[Slot, dict[Place, Row]] = {}
         self._errors: dict[Slot, dict[Place, str]] = {}
         self._carries: dict[str, dict[str, Carry]] = {}
-        self.closed: set[str] = set()
+        self.closed: dict[str, int] = {}  # period → the watermark that closed it
+        self._revisions: dict[Slot, tuple[int, int]] = {}  # restatements so far; version of the last
         self.books = ClosedBooks()
         self._entries: dict[bytes, bytes | None] = {}
 
@@ -62,11 +63,11 @@ class RateState:
     def slots(self) -> set[Slot]:
         """Every customer's period that is open."""
         found = self._uses.keys() | self._rows.keys() | self._errors.keys()
-        return {slot for slot in found if slot.period not in self.closed}
+        return {slot for slot in found if slot.period not in self.closed and self.is_known(slot)}
 
     def is_known(self, slot: Slot) -> bool:
-        """Whether anything was used or charged in it."""
-        return any(slot in table for table in (self._uses, self._rows, self._errors))
+        """Whether anything is used or charged in it; what was taken back leaves no trace."""
+        return any(table.get(slot) for table in (self._uses, self._rows, self._errors))
 
     # -- rows and errors -------------------------------------------------------------------------
 
@@ -77,6 +78,14 @@ class RateState:
     def row(self, slot: Slot, place: Place) -> Row | None:
         """A published row."""
         return self.rows(slot).get(place)
+
+    def sums(self, slot: Slot) -> dict[str, tuple[int, int]]:
+        """Amount and quantity of the published rows by price, micro-units."""
+        found: dict[str, tuple[int, int]] = {}
+        for (price, _), row in self.rows(slot).items():
+            amount, quantity = found.get(price, (0, 0))
+            found[price] = (amount + row.amount, quantity + row.quantity)
+        return found
 
     def set_row(self, slot: Slot, place: Place, row: Row) -> None:
         """Remember a row that is being published."""
@@ -105,24 +114,41 @@ class RateState:
 
     # -- the close -------------------------------------------------------------------------------
 
-    def settle(self, slot: Slot) -> None:
-        """Drop the rows of a closed slot: they are final and live in `usage.charges`."""
-        for place in self._rows.pop(slot, _NOTHING):
-            self._entries[key("row", *slot, *place)] = None
-        for place in self._errors.pop(slot, _NOTHING):
-            self._entries[key("error", *slot, *place)] = None
-
     def forget(self, period: str) -> None:
-        """Drop the usage of a closed period that is beyond the horizon of corrections."""
+        """Drop the usage and rows of a closed period that is beyond the horizon of corrections."""
         for slot in [slot for slot in self._uses if slot.period == period]:
             for held in self._uses.pop(slot).values():
                 self._entries[_use_key(slot, held.use)] = None
+        for slot in [slot for slot in self._rows if slot.period == period]:
+            for place in self._rows.pop(slot):
+                self._entries[key("row", *slot, *place)] = None
+        for slot in [slot for slot in self._errors if slot.period == period]:
+            for place in self._errors.pop(slot):
+                self._entries[key("error", *slot, *place)] = None
+        for slot in [slot for slot in self._revisions if slot.period == period]:
+            del self._revisions[slot]
+            self._entries[key("revision", *slot)] = None
         self.books.forget(period)
 
     def close(self, period: str, watermark: int) -> None:
         """Record that a period is closed, and by which watermark."""
-        self.closed.add(period)
+        self.closed[period] = watermark
         self._set(key("close", period), (watermark,))
+
+    def revision(self, slot: Slot) -> int:
+        """How often a closed slot was restated."""
+        return self._revisions.get(slot, (0, 0))[0]
+
+    def restated(self, slot: Slot) -> int:
+        """The version of the record that restated a slot last; 0 for none."""
+        return self._revisions.get(slot, (0, 0))[1]
+
+    def restate(self, slot: Slot, version: int = 0) -> int:
+        """Count a restatement, by a record of its own or beside another's; its number."""
+        number, version = self.revision(slot) + 1, max(version, self.restated(slot))
+        self._revisions[slot] = (number, version)
+        self._set(key("revision", *slot), (number, str(version)))
+        return number
 
     def carries(self, account: str) -> dict[str, Carry]:
         """Windows that go on behind the last closed period, by price."""
@@ -158,7 +184,9 @@ class RateState:
 
     def _restore_entry(self, kind: str, place: list[Any], value: list[Any]) -> None:
         if kind == "close":
-            self.closed.add(place[0])
+            self.closed[place[0]] = value[0]
+        elif kind == "revision":
+            self._revisions[Slot(*place)] = (value[0], int(value[1]))
         elif kind == "carry":
             self._carries.setdefault(place[0], {})[place[1]] = carry_of(value)
         elif kind == "use":

@@ -3,7 +3,8 @@
 A topic grows to a multiple of its partitions, so each customer's new partition is the old one or one of
 the old one's children: `murmur2 % 8` tells `murmur2 % 4`. What is kept by customer goes where the
 customer goes. What cannot be told apart goes to all: ids (a fingerprint does not name its customer; one
-too many does no harm, because it never comes), amendments, closed periods and the terms of then.
+too many does no harm, because it never comes), amendments, events that wait, closed periods and the terms
+of then.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ import msgspec
 from metering.catalog.resolved import Catalog
 from metering.state.amending import AMENDED
 from metering.state.fold import Entry, Saved
+from metering.state.late import HELD
 from metering.state.meter_fold import header_of_child
 from metering.state.partitioning import partition_of
 from metering.state.rate_state import CUSTOMER_AT
@@ -27,7 +29,7 @@ def children(parent: int, before: int, after: int) -> list[int]:
 
 def meter_customer(key: bytes) -> str | None:
     """Whose entry of a meter fold it is."""
-    if key.startswith(AMENDED):
+    if key.startswith((AMENDED, HELD)):
         return None
     customer: str = msgspec.json.decode(key)[0]
     return customer

@@ -417,7 +417,7 @@ def test_a_number_above_2_to_the_53_arrives_as_it_was_sent() -> None:
     made = fold.changes()
     assert made is not None
     found = [r for r in records([made], "hourly") if isinstance(r, HourlyTotal) and r.meter == "tokens"]
-    assert [r.quantity for r in found] == ["9007199254740993.01"]
+    assert found[-1].quantity == "9007199254740993.01"
 
 
 def test_amounts_travel_as_text() -> None:
