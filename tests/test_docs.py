@@ -25,7 +25,7 @@ def test_every_setting_is_on_its_page() -> None:
 
 def test_every_reason_for_refusal_is_on_its_page() -> None:
     page = (ROOT / "docs" / "wire-format.md").read_text()
-    sources = "events state/measure state/meter_fold state/amending state/amendments sinks/writer"
+    sources = "events state/measure state/meter_fold state/amending state/amendments state/hourly_table sinks/writer"
     text = "".join((ROOT / "metering" / f"{source}.py").read_text() for source in sources.split())
     found = set(re.findall(r'(?:Refusal\(|refuse\(\s*event,)\s*"(\w+)"', text)) | {"sink_refused"}
     assert len(found) > 15

@@ -16,14 +16,13 @@ from metering.catalog.resolved import Catalog
 from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
 from metering.records import DeadLetter, Watermark, encode, key, version
 from metering.state.amending import Amending
-from metering.state.amendments import AMEND, RESERVED, VOID, read_amendment
+from metering.state.amendments import BACKFILL, CORRECTIONS, RESERVED, read_amendment, unusable_manifest
 from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
 from metering.state.dedupe import HORIZON_DAYS, MEMORY_IDS, SeenIds, content_of, digest_of, identity_of
 from metering.state.fold import Changes, Chunk, Output, Saved
 from metering.state.hourly_table import HourlyTable
 from metering.state.measure import Measure, measure, refuse
 from metering.state.partitioning import partition_of
-from metering.state.totals import LARGEST_VALUES
 
 HEAVY_TOTALS = 50_000
 HEAVY_LETTER_BYTES = 4 << 20
@@ -147,7 +146,7 @@ class MeterFold:
         content, known = content_of(event), self._known(identity)
         if known is not None:
             return self._second_copy(event, known == content)
-        refusal = self._too_late(event) or self._uncountable(event, measures)
+        refusal = self._too_late(event) or self._table.uncountable(event, measures, hour_of(event.at))
         if refusal is not None:
             return refusal
         self._seen.add(identity, content, chunk.appended)
@@ -168,18 +167,21 @@ class MeterFold:
         known = self._known(identity)
         if known is not None:
             return self._second_copy(event, known == content_of(event))
-        if event.type not in (VOID, AMEND):
-            return refuse(event, "unknown_type", f"`{event.type}` is no correction that is known.")
-        found = read_amendment(event)
-        if isinstance(found, Refusal):
-            return found
-        refusal = self._too_late(found.original) or self._amending.apply(
-            event, found, catalog, chunk.appended
-        )
+        refusal = self._apply(event, chunk, catalog)
         if refusal is None:
             self._seen.add(identity, content_of(event), chunk.appended)
             self.counters.accepted += 1
         return refusal
+
+    def _apply(self, event: UsageEvent, chunk: Chunk, catalog: Catalog) -> Refusal | None:
+        if event.type == BACKFILL:
+            return unusable_manifest(event)
+        if event.type not in CORRECTIONS:
+            return refuse(event, "unknown_type", f"`{event.type}` is no correction that is known.")
+        found = read_amendment(event)
+        if isinstance(found, Refusal):
+            return found
+        return self._too_late(found.original) or self._amending.apply(event, found, catalog, chunk.appended)
 
     # -- what is refused --------------------------------------------------------------------------
 
@@ -223,26 +225,6 @@ class MeterFold:
                 "too_old",
                 f"The usage is more than {HORIZON_DAYS} days old: a copy of it may have been counted.",
             )
-        return None
-
-    def _uncountable(self, event: UsageEvent, measures: Sequence[Measure]) -> Refusal | None:
-        for found in measures:
-            total = self._table.total(event, found)
-            if total is None:
-                continue
-            if total.kind != found.meter.aggregation:
-                return refuse(
-                    event,
-                    "meter_changed",
-                    f"Meter `{found.meter.id}` was {total.kind} in this hour; define a new meter instead.",
-                )
-            if found.value and not total.has_room(found):
-                return refuse(
-                    event,
-                    "too_many_values",
-                    f"Meter `{found.meter.id}` has {LARGEST_VALUES:,} distinct values in this hour;"
-                    " split it by a dimension.",
-                )
         return None
 
     def _accept(self, event: UsageEvent, measures: Sequence[Measure], digest: int) -> None:
