@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from metering.backfill.commands import app as backfill_app
 from metering.books_commands import audit, explain, rate, whatif
 from metering.catalog.cli import app as catalog_app
 from metering.commands import bill, dev, send, status, stop_children_when_told
@@ -25,6 +26,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(rejected_app, name="rejected")
 app.add_typer(events_app, name="events")
 app.add_typer(correct_app, name="correct")
+app.add_typer(backfill_app, name="backfill")
 for command in (dev, send, bill, explain, audit, whatif, rate, status):
     app.command()(command)
 

@@ -1,5 +1,4 @@
-"""Corrections of single events: `metering.void` takes one back, `metering.amend` gives it other data,
-`metering.restore` lets one that was voided count again.
+"""Corrections of single events: void takes one back, amend gives it other data, restore lets it count again.
 
 A correction is an event of the customer, with an id of its own, and carries the whole original: so the
 fold needs no archive, and proves by the original's content that it corrects what was counted. Who, why

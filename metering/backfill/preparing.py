@@ -1,0 +1,173 @@
+"""A backfill made ready: account by account, what would be sent and what that would change."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from metering.backfill.archive import Archive, Book
+from metering.backfill.books import Ledger, Part
+from metering.backfill.events import Stamp, manifest, records_of
+from metering.backfill.plan import Plan, plan_apply, plan_revert
+from metering.backfill.rehearsal import Metered, Rated, goes_on, meter, place_of, rate
+from metering.backfill.request import Identity, Line, Problem, Request, identity
+from metering.catalog.resolved import Catalog
+from metering.errors import UserError
+from metering.rating.money import MICRO, parse_decimal
+from metering.records import HourlyTotal
+from metering.settings import Settings
+from metering.state import calendar
+from metering.state.calendar import period_of
+from metering.state.meter_fold import MeterRules
+from metering.state.partitioning import partition_of
+from metering.state.rate_fold import RateRules
+from metering.topics import Names
+
+
+class Units(NamedTuple):
+    """Hourly totals of a meter in a period, added up (micro-units), and their events."""
+
+    customer: str
+    period: str
+    meter: str
+    before: int
+    after: int
+    events_before: int
+    events_after: int
+
+
+@dataclass
+class Prepared:
+    """One account's part; `records` are sent behind the `manifests`."""
+
+    account: str
+    plan: Plan
+    manifests: dict[str, bytes] = field(default_factory=dict)  # by customer
+    records: list[bytes] = field(default_factory=list)
+    units: list[Units] = field(default_factory=list)
+    rated: Rated = field(default_factory=lambda: Rated([], []))
+
+
+class Preparing:
+    """Reads what matters of the archive and rehearses a plan over it."""
+
+    def __init__(self, client: Any, settings: Settings, catalog: Catalog, now: int) -> None:
+        self._archive = Archive(client)
+        self._settings, self._catalog = settings, catalog
+        self._ledger = Ledger(client, settings, Names(settings).events, now)
+
+    def apply(self, request: Request, stamp: Stamp) -> list[Prepared]:
+        """What a request comes to."""
+        lines: defaultdict[str, list[Line]] = defaultdict(list)
+        for line in request.lines:
+            lines[self._catalog.account_of(line.event.customer)].append(line)
+        replaced = request.scope.customers if request.mode == "replace" else frozenset()
+        customers: defaultdict[str, set[str]] = defaultdict(set)
+        for customer in replaced:
+            customers[self._catalog.account_of(customer)].add(customer)
+        facts = {
+            "mode": request.mode,
+            "file": request.file,
+            "digest": request.digest,
+            "scope": request.scope.plain(),
+        }
+        made = []
+        for account in sorted(lines.keys() | customers.keys()):
+            known = self._archive.with_identity(identity(line.event) for line in lines[account])
+            there = self._archive.in_range(request.scope, customers[account]) if customers[account] else {}
+            plan = plan_apply(request, lines[account], known, there)
+            made.append(self._prepare(account, plan, stamp, facts))
+        return made
+
+    def revert(self, applied: Iterable[Part], touched: Iterable[Identity], stamp: Stamp) -> list[Prepared]:
+        """What takes an applied backfill back."""
+        accounts: defaultdict[str, set[Identity]] = defaultdict(set)
+        for place in touched:
+            accounts[self._catalog.account_of(place[0])].add(place)
+        first = next(iter(applied))
+        facts = {"mode": first.mode, "file": first.file, "digest": first.digest}
+        return [
+            self._prepare(
+                account, plan_revert(stamp.backfill, self._archive.with_identity(places)), stamp, facts
+            )
+            for account, places in sorted(accounts.items())
+        ]
+
+    def _prepare(self, account: str, plan: Plan, stamp: Stamp, facts: dict[str, Any]) -> Prepared:
+        prepared = Prepared(account, plan)
+        if not plan.operations:
+            return prepared
+        book = self._archive.beside(o.event for o in plan.operations)
+        counted = [now for held in book.values() if (now := held.now) is not None]
+        prepared.records = records_of(stamp, plan, counted, self._catalog)
+        prepared.manifests = {
+            customer: manifest(stamp, customer, {**facts, **plan.counts(customer)})
+            for customer in plan.customers
+        }
+        self._rehearse(prepared, book)
+        return prepared
+
+    def _rehearse(self, prepared: Prepared, book: Book) -> None:
+        account, plan, moment = prepared.account, prepared.plan, self._ledger.moment(prepared.account)
+        metered = meter(self._meter_rules(account), moment, book, prepared.records, self._catalog)
+        for number, (reason, detail) in sorted(metered.refused.items()):
+            operation = plan.operations[number]
+            named = "" if operation.line else f"{operation.kind} of `{operation.event.id}`: "
+            plan.problems.append(Problem(operation.line, reason, named + detail))
+        if plan.problems:
+            return
+        changed = [t for place, t in metered.after.items() if metered.before.get(place) != t]
+        if not changed:
+            return  # no meter counts these events
+        first = min(hour for _, _, hour, _ in metered.after)
+        members = sorted(self._catalog.members(account))
+        since = 0 if goes_on(self._catalog, account) else calendar.period(period_of(first)).starts
+        totals = self._ledger.totals(members, since)
+        _check(metered, totals)
+        terms = self._ledger.terms(account, self._catalog)
+        prepared.units = _units(totals, changed)
+        prepared.rated = rate(self._rate_rules(), terms, totals, changed, moment.watermark)
+
+    def _meter_rules(self, account: str) -> MeterRules:
+        settings = self._settings
+        return MeterRules(
+            partition=partition_of(account, settings.partitions),
+            partitions=settings.partitions,
+            events_topic="events",
+            hourly_topic="hourly",
+            rejected_topic="rejected",
+            epoch=settings.epoch,
+            grace_hours=settings.close_grace_hours,
+            max_future_ms=settings.max_future_seconds * 1_000,
+        )
+
+    def _rate_rules(self) -> RateRules:
+        return RateRules(0, 1, "charges", self._settings.epoch, self._settings.close_grace_hours)
+
+
+def _check(metered: Metered, totals: Iterable[HourlyTotal]) -> None:
+    """A rehearsal is worth something only where the archive explains the books."""
+    books = {place_of(total): total for total in totals}
+    for place, total in metered.before.items():
+        held = books.get(place)
+        if held is None or _facts(held) != _facts(total):
+            raise UserError(
+                f"the books differ from their archive: {place[0]}, meter {place[1]}",
+                hint="run `metering audit`; is the sink behind? `metering status`",
+            )
+
+
+def _facts(total: HourlyTotal) -> tuple[int, int, str]:
+    return parse_decimal(total.quantity, MICRO), total.events, total.digest
+
+
+def _units(totals: Iterable[HourlyTotal], changed: Iterable[HourlyTotal]) -> list[Units]:
+    before = {place_of(total): total for total in totals}
+    later = before | {place_of(total): total for total in changed}
+    sums: defaultdict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for number, found in enumerate((before, later)):
+        for total in found.values():
+            place = sums[total.customer, period_of(total.hour), total.meter]
+            place[number] += parse_decimal(total.quantity, MICRO)
+            place[2 + number] += total.events
+    return [Units(*place, *n) for place, n in sorted(sums.items()) if n[0] != n[1] or n[2] != n[3]]
