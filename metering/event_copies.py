@@ -73,8 +73,8 @@ class _Letter(NamedTuple):
 _SPOT = "k_topic, k_partition, k_offset, k_index"
 # Rows of one place are equal, so that FINAL is not needed; without it the index on ids is used.
 _ARCHIVED = (
-    f"SELECT {_SPOT}, customer, source, backfill, appended, type, toUnixTimestamp64Milli(time), data FROM events"
-    " WHERE id = {id:String} AND ({customer:String} = '' OR customer = {customer:String})"
+    f"SELECT {_SPOT}, customer, source, backfill, appended, type, toUnixTimestamp64Milli(time), data"
+    " FROM events WHERE id = {id:String} AND ({customer:String} = '' OR customer = {customer:String})"
     f" ORDER BY {_SPOT} LIMIT 1 BY {_SPOT}"
 )
 _CORRECTIONS = (

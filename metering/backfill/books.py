@@ -16,6 +16,7 @@ from metering.records import HourlyTotal
 from metering.settings import Settings
 from metering.sinks.queries import Books
 from metering.state.partitioning import partition_of
+from metering.topics import Names
 
 _BEGUN = (
     "SELECT k_partition, toUnixTimestamp64Milli(min(appended)) FROM events"
@@ -102,9 +103,9 @@ def touched_by(client: Any, backfill: str) -> list[Identity]:
 class Ledger:
     """Reads over one blocking client, each catalog revision once."""
 
-    def __init__(self, client: Any, settings: Settings, topic: str, now: int) -> None:
+    def __init__(self, client: Any, settings: Settings, now: int) -> None:
         self._client, self._settings, self._now = client, settings, now
-        rows = client.query(_BEGUN, parameters={"topic": topic}).result_rows
+        rows = client.query(_BEGUN, parameters={"topic": Names(settings).events}).result_rows
         self._begun = {int(partition): int(first) for partition, first in rows}
         self._watermarks = Books(client).watermarks()
         self._contents: dict[int, CatalogFile] = {}

@@ -21,7 +21,6 @@ from metering.state.calendar import period_of
 from metering.state.meter_fold import MeterRules
 from metering.state.partitioning import partition_of
 from metering.state.rate_fold import RateRules
-from metering.topics import Names
 
 
 class Units(NamedTuple):
@@ -51,10 +50,9 @@ class Prepared:
 class Preparing:
     """Reads what matters of the archive and rehearses a plan over it."""
 
-    def __init__(self, client: Any, settings: Settings, catalog: Catalog, now: int) -> None:
-        self._archive = Archive(client)
+    def __init__(self, archive: Archive, ledger: Ledger, settings: Settings, catalog: Catalog) -> None:
+        self._archive, self._ledger = archive, ledger
         self._settings, self._catalog = settings, catalog
-        self._ledger = Ledger(client, settings, Names(settings).events, now)
 
     def apply(self, request: Request, stamp: Stamp) -> list[Prepared]:
         """What a request comes to."""

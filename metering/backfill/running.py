@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from metering.backfill.books import Part, parts_of, touched_by
+from metering.backfill.archive import Archive
+from metering.backfill.books import Ledger, Part, parts_of, touched_by
 from metering.backfill.events import Stamp, Step
 from metering.backfill.preparing import Prepared, Preparing
 from metering.backfill.request import Problem, Request
@@ -83,7 +84,8 @@ def _preparing(client: Any, settings: Settings, stamp: Stamp) -> Preparing:
     from metering.whatif import catalog_in_force  # pandas takes a second to import
 
     catalog: Catalog = catalog_in_force(client)
-    return Preparing(client, settings, catalog, max(stamp.made_at, _now()))
+    ledger = Ledger(client, settings, max(stamp.made_at, _now()))
+    return Preparing(Archive(client), ledger, settings, catalog)
 
 
 def _refuse_other(request: Request, parts: Iterable[Part]) -> None:

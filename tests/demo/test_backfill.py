@@ -32,7 +32,10 @@ rate_cards:
     versions:
       - from: 2023-01-01T00:00:00Z
         prices:
-          - {id: bytes, meter: bytes, model: volume, tiers: [{up_to: 20, unit_price: "0.5"}, {unit_price: "0.4"}]}
+          - id: bytes
+            meter: bytes
+            model: volume
+            tiers: [{up_to: 20, unit_price: "0.5"}, {unit_price: "0.4"}]
           - {id: peak, meter: peak, model: unit, unit_price: "2"}
           - {id: users, meter: users, model: unit, unit_price: "3"}
 plans: [{id: plan, name: Plan, rate_card: card}]
@@ -133,7 +136,7 @@ def test_a_backfill_is_previewed_applied_explained_and_reverted(world: World) ->
     words = ["--mode", "replace", *NOVEMBER, "--source", "-"]
     shown = world.run("backfill", "preview", str(world.file), *words)
     assert "nothing was sent" in shown
-    assert "2 added, 2 voided, 1 amended" in shown
+    assert "2 voided, 1 amended, 2 added" in shown
     assert world.run("backfill", "list") == "no backfills\n"
     sent = world.run("backfill", "apply", str(world.file), *words, *WHY)
     assert "5 events sent, and all of them are in the books" in sent
