@@ -178,11 +178,13 @@ def _say_sent(outcome: Outcome, *, yes: bool) -> None:
         console.print(f"[red]✗[/] {len(outcome.problems):,} events cannot count: nothing was sent")
         return
     show_changes(outcome.prepared)
-    if outcome.sent is None:
+    if not any(one.records for one in outcome.prepared):
+        console.print("[green]✓[/] the books are as it wants them: nothing is to be sent")
+    elif outcome.sent is None:
         hint = "" if yes else ": `metering backfill apply` or `revert` with --yes sends it"
         console.print(f"[yellow]nothing was sent[/]{hint}")
     elif outcome.missing:
-        console.print(f"[red]✗[/] {outcome.missing:,} of {outcome.sent:,} did not count: run it again")
+        console.print(f"[red]✗[/] {outcome.missing:,} events did not count: run it again")
         console.print(
             "  [dim]→[/] `metering rejected list` says why; usage that came meanwhile is one reason"
         )

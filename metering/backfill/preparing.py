@@ -1,8 +1,9 @@
 """A backfill made ready: account by account, what would be sent and what that would change."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from metering.backfill.archive import Archive, Book
@@ -21,6 +22,8 @@ from metering.state.calendar import period_of
 from metering.state.meter_fold import MeterRules
 from metering.state.partitioning import partition_of
 from metering.state.rate_fold import RateRules
+
+_ACCOUNTS_AT_ONCE = 500
 
 
 class Units(NamedTuple):
@@ -41,8 +44,8 @@ class Prepared:
 
     account: str
     plan: Plan
-    manifests: dict[str, bytes] = field(default_factory=dict)  # by customer
-    records: list[bytes] = field(default_factory=list)
+    manifests: dict[str, bytes]  # by customer
+    records: list[bytes]
     units: list[Units] = field(default_factory=list)
     rated: Rated = field(default_factory=lambda: Rated([], []))
 
@@ -70,12 +73,23 @@ class Preparing:
             "scope": request.scope.plain(),
         }
         made = []
-        for account in sorted(lines.keys() | customers.keys()):
-            known = self._archive.with_identity(identity(line.event) for line in lines[account])
-            there = self._archive.in_range(request.scope, customers[account]) if customers[account] else {}
-            plan = plan_apply(request, lines[account], known, there)
-            made.append(self._prepare(account, plan, stamp, facts))
+        for group in _groups(lines.keys() | customers.keys()):
+            mine = [line for account in group for line in lines[account]]
+            known = self._archive.with_identity(identity(line.event) for line in mine)
+            there = self._replaced(request, {c for account in group for c in customers[account]})
+            plans = {a: plan_apply(request, lines[a], known, there[a]) for a in group}
+            made += self._prepare(plans, stamp, facts)
         return made
+
+    def _replaced(self, request: Request, customers: Collection[str]) -> Mapping[str, Book]:
+        return self._split(self._archive.in_range(request.scope, customers) if customers else {})
+
+    def _split(self, book: Book) -> Mapping[str, Book]:
+        """By account; empty for one that has nothing."""
+        found: defaultdict[str, Book] = defaultdict(dict)
+        for place, held in book.items():
+            found[self._catalog.account_of(place[0])][place] = held
+        return found
 
     def revert(self, applied: Iterable[Part], touched: Iterable[Identity], stamp: Stamp) -> list[Prepared]:
         """What takes an applied backfill back."""
@@ -84,26 +98,31 @@ class Preparing:
             accounts[self._catalog.account_of(place[0])].add(place)
         first = next(iter(applied))
         facts = {"mode": first.mode, "file": first.file, "digest": first.digest}
-        return [
-            self._prepare(
-                account, plan_revert(stamp.backfill, self._archive.with_identity(places)), stamp, facts
-            )
-            for account, places in sorted(accounts.items())
-        ]
+        made = []
+        for group in _groups(accounts):
+            wanted = (place for account in group for place in accounts[account])
+            found = self._split(self._archive.with_identity(wanted))
+            plans = {a: plan_revert(stamp.backfill, found[a]) for a in group}
+            made += self._prepare(plans, stamp, facts)
+        return made
 
-    def _prepare(self, account: str, plan: Plan, stamp: Stamp, facts: dict[str, Any]) -> Prepared:
-        prepared = Prepared(account, plan)
-        if not plan.operations:
-            return prepared
-        book = self._archive.beside(o.event for o in plan.operations)
-        counted = [now for held in book.values() if (now := held.now) is not None]
-        prepared.records = records_of(stamp, plan, counted, self._catalog)
-        prepared.manifests = {
-            customer: manifest(stamp, customer, {**facts, **plan.counts(customer)})
-            for customer in plan.customers
-        }
-        self._rehearse(prepared, book)
-        return prepared
+    def _prepare(self, plans: Mapping[str, Plan], stamp: Stamp, facts: dict[str, Any]) -> list[Prepared]:
+        events = (operation.event for plan in plans.values() for operation in plan.operations)
+        books = self._split(self._archive.beside(events))
+        made = []
+        for account, plan in plans.items():
+            book = books[account]
+            counted = [now for held in book.values() if (now := held.now) is not None]
+            records = records_of(stamp, plan, counted, self._catalog)
+            manifests = {
+                customer: manifest(stamp, customer, {**facts, **plan.counts(customer)})
+                for customer in plan.customers
+            }
+            prepared = Prepared(account, plan, manifests, records)
+            if records:
+                self._rehearse(prepared, book)
+            made.append(prepared)
+        return made
 
     def _rehearse(self, prepared: Prepared, book: Book) -> None:
         account, plan, moment = prepared.account, prepared.plan, self._ledger.moment(prepared.account)
@@ -143,20 +162,28 @@ class Preparing:
         return RateRules(0, 1, "charges", self._settings.epoch, self._settings.close_grace_hours)
 
 
+def _groups(accounts: Iterable[str]) -> Iterator[list[str]]:
+    """Accounts that are read together: a question to the archive has room for so many names."""
+    left = iter(sorted(accounts))
+    while group := list(islice(left, _ACCOUNTS_AT_ONCE)):
+        yield group
+
+
 def _check(metered: Metered, totals: Iterable[HourlyTotal]) -> None:
     """A rehearsal is worth something only where the archive explains the books."""
     books = {place_of(total): total for total in totals}
-    for place, total in metered.before.items():
-        held = books.get(place)
-        if held is None or _facts(held) != _facts(total):
+    for place in metered.after:
+        if _facts(books.get(place)) != _facts(metered.before.get(place)):
             raise UserError(
                 f"the books differ from their archive: {place[0]}, meter {place[1]}",
                 hint="run `metering audit`; is the sink behind? `metering status`",
             )
 
 
-def _facts(total: HourlyTotal) -> tuple[int, int, str]:
-    return parse_decimal(total.quantity, MICRO), total.events, total.digest
+def _facts(total: HourlyTotal | None) -> tuple[int, int, int]:
+    if total is None:
+        return 0, 0, 0
+    return parse_decimal(total.quantity, MICRO), total.events, int(total.digest or "0", 16)
 
 
 def _units(totals: Iterable[HourlyTotal], changed: Iterable[HourlyTotal]) -> list[Units]:

@@ -1,5 +1,6 @@
 """Preview, apply and revert of a backfill: what a command does, without the terminal."""
 
+import json
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -92,7 +93,8 @@ def _refuse_other(request: Request, parts: Iterable[Part]) -> None:
     for part in parts:
         if part.step == "revert":
             raise _reverted(part)
-        if (part.mode, part.digest) != (request.mode, request.digest):
+        same = (part.mode, part.digest) == (request.mode, request.digest)
+        if not same or json.loads(part.scope) != request.scope.plain():
             raise UserError(
                 f"`{part.backfill}` is another backfill: {part.mode} of {part.file} by {part.actor}",
                 hint="give this one another --id",

@@ -20,6 +20,7 @@ from metering.rating.money import parse_quantity
 from metering.records import Charge, HourlyTotal
 from metering.settings import Settings
 from metering.state.amendments import CORRECTIONS, RESERVED
+from metering.state.calendar import period_end
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.rate_fold import RateFold, RateRules
 from tests.state.folding import HOUR, NOW, START, chunk, records, tick
@@ -40,7 +41,9 @@ class World:
         self._rows: dict[tuple[str, str, str, int], Charge] = {}
         self._totals: dict[tuple[str, ...], HourlyTotal] = {}
         self.letters: list[Any] = []
-        self.send(tick(NOW - START))  # the month begins before its usage
+        self.begun = self.now = NOW  # the first append of the log, and the next one
+        self.send(tick(NOW - START))  # the month begins before its usage, and is over
+        self.send(tick(NOW - period_end("2023-11") - 12 * HOUR))
 
     def send(self, *values: bytes) -> None:
         first = self._meter.offset or 0
@@ -77,6 +80,9 @@ class World:
         """The events that count now."""
         return {place: now for place, held in self._book().items() if (now := held.now) is not None}
 
+    def forget_archive(self) -> None:
+        self._accepted = []
+
     # -- what `Archive` and `Ledger` read from ClickHouse -----------------------------------------
 
     def _book(self) -> Book:
@@ -100,16 +106,14 @@ class World:
     def beside(self, events: Iterable[UsageEvent]) -> Book:
         wanted = {(e.customer, e.type, e.at // HOUR) for e in events}
         found = self._book().items()
-        return {
-            p: h for p, h in found if (p[0], h.first.event.type, h.first.event.at // HOUR) in wanted
-        }
+        return {p: h for p, h in found if (p[0], h.first.event.type, h.first.event.at // HOUR) in wanted}
 
     def with_identity(self, identities: Iterable[Identity]) -> Book:
         wanted = set(identities)
         return {place: held for place, held in self._book().items() if place in wanted}
 
     def moment(self, _: str) -> Moment:
-        return Moment(NOW, NOW, self._meter.watermark)
+        return Moment(self.begun, self.now, self._meter.watermark)
 
     def totals(self, customers: Iterable[str], since: int) -> list[HourlyTotal]:
         wanted = set(customers)

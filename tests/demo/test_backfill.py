@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from metering.audit import run_audit
+from metering.backfill import sending
+from metering.backfill.preparing import Prepared
 from metering.cli import app
 from metering.producer import UsageProducer
 from metering.settings import Settings
@@ -190,8 +192,17 @@ def test_a_backfill_of_a_closed_period_is_adjusted_and_its_revert_cancels_it(wor
     world.wait(closed)
     world.pass_november()
     wait_for(lambda books: any(c.agrees for c in books.closes("2023-11")), world.settings)
-    world.write(event(3, 30, "u3"))
     words = ["--mode", "replace", *NOVEMBER]
+    september = event(7, 1, at=START - 40 * 24 * HOUR_MS)
+    world.write(event(3, 30, "u3"), september, event(8, 1, customer="nobody"), event(9, -1))
+    refused = world.run("backfill", "apply", str(world.file), *words, *WHY, code=1)
+    for line, reason in ((2, "out_of_range"),):
+        assert f"{world.file}:{line} {reason}: " in refused
+    refused = world.run("backfill", "apply", str(world.file), "--mode", "add", *WHY, code=1)
+    for line, reason in ((2, "period_closed"), (3, "unknown_customer"), (4, "negative_value")):
+        assert f"{world.file}:{line} {reason}: " in refused
+    assert "3 events cannot count: nothing was sent" in refused
+    world.write(event(3, 30, "u3"))
     shown = world.run("backfill", "preview", str(world.file), *words)
     assert shown.count("closed: adjusted in 2023-12") == 3
     world.run("backfill", "apply", str(world.file), *words, *WHY)
@@ -208,3 +219,40 @@ def test_a_backfill_of_a_closed_period_is_adjusted_and_its_revert_cancels_it(wor
     world.run("backfill", "revert", name, "--reason", "the wrong file", "--yes")
     world.wait(closed)
     assert world.audit() == []
+
+
+@pytest.mark.parts
+@pytest.mark.timeout(240)
+def test_a_backfill_that_was_cut_off_is_seen_and_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.send(event(1, 4), event(2, 9, "u2"))
+    world.wait(
+        {("a", "2023-11", "bytes"): "6.5", ("a", "2023-11", "peak"): "18", ("a", "2023-11", "users"): "6"}
+    )
+    world.write(event(3, 1), event(4, 2), event(5, 1, customer="b"))
+    words = ["backfill", "apply", str(world.file), "--mode", "replace", *NOVEMBER, *WHY]
+
+    def cut_off(settings: Settings, prepared: list[Prepared], announced: list[str]) -> int:
+        for one in prepared:
+            del one.records[1:]
+        return sending.send(settings, prepared, announced)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("metering.backfill.running.send", cut_off)
+        assert "3 events did not count: run it again" in world.run(*words, code=1)
+    assert "incomplete: 3 missing" in world.run("backfill", "list")
+    assert "all of them are in the books" in world.run(*words)
+    assert "complete" in world.run("backfill", "list")
+    world.wait(
+        {
+            ("a", "2023-11", "bytes"): "1.5",
+            ("a", "2023-11", "peak"): "4",
+            ("a", "2023-11", "users"): "3",
+            ("b", "2023-11", "bytes"): "0.5",
+            ("b", "2023-11", "peak"): "2",
+            ("b", "2023-11", "users"): "3",
+        }
+    )
+    assert world.audit() == []
+    assert world.asked("SELECT count() FROM rejected_current") == [(0,)]
