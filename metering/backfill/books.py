@@ -28,8 +28,8 @@ _TOTALS = (
     " WHERE customer IN {customers:Array(String)} AND hour >= {since:UInt32}"
 )
 _CLOSED = (
-    "SELECT period, max(toUInt32(bitAnd(version, toUInt128(4294967295)))) FROM period_closes_current"
-    " WHERE customer IN {customers:Array(String)} GROUP BY period"
+    "SELECT customer, period, toUInt32(bitAnd(version, toUInt128(4294967295))) FROM period_closes_current"
+    " WHERE customer IN {customers:Array(String)}"
 )
 _STEPS = (
     "SELECT backfill, step, customer, mode, file, digest, scope, actor, reason,"
@@ -109,6 +109,7 @@ class Ledger:
         self._begun = {int(partition): int(first) for partition, first in rows}
         self._watermarks = Books(client).watermarks()
         self._contents: dict[int, CatalogFile] = {}
+        self._parts: dict[tuple[str, int], Catalog] = {}  # by account and revision
 
     def moment(self, account: str) -> Moment:
         """How far time has come for an account."""
@@ -120,16 +121,27 @@ class Ledger:
         parameters = {"customers": sorted(customers), "since": since}
         return [_total(*row) for row in self._client.query(_TOTALS, parameters=parameters).result_rows]
 
-    def terms(self, account: str, in_force: Catalog) -> Terms:
-        """The account's terms now, and those that closed its periods."""
-        customers = sorted(in_force.members(account))
-        rows = self._client.query(_CLOSED, parameters={"customers": customers}).result_rows
-        now = _part_of(in_force.content, account, in_force.revision)
-        closed = {
-            period: _part_of(self._content(int(revision)), account, int(revision))
-            for period, revision in rows
+    def terms(self, accounts: Iterable[str], in_force: Catalog) -> dict[str, Terms]:
+        """The terms of accounts now, and those that closed their periods."""
+        found = {
+            account: Terms(self._part_of(account, in_force.revision, in_force), {}) for account in accounts
         }
-        return Terms(now, closed)
+        customers = sorted(customer for account in found for customer in in_force.members(account))
+        rows = self._client.query(_CLOSED, parameters={"customers": customers}).result_rows
+        for customer, period, revision in rows if found else ():
+            account = in_force.account_of(customer)
+            found[account].closed[period] = self._part_of(account, int(revision), in_force)
+        return found
+
+    def _part_of(self, account: str, revision: int, in_force: Catalog) -> Catalog:
+        """A catalog revision with the customers of one account alone."""
+        if (account, revision) not in self._parts:
+            is_now = revision == in_force.revision
+            content = in_force.content if is_now else self._content(revision)
+            members = tuple(c for c in content.customers if (c.pool or c.id) == account)
+            part = content.model_copy(update={"customers": members})
+            self._parts[account, revision] = resolve(part, revision)
+        return self._parts[account, revision]
 
     def _content(self, revision: int) -> CatalogFile:
         if revision not in self._contents:
@@ -144,12 +156,6 @@ class Ledger:
                 )
             self._contents[revision] = CatalogFile.model_validate(json.loads(rows[0][0]))
         return self._contents[revision]
-
-
-def _part_of(content: CatalogFile, account: str, revision: int) -> Catalog:
-    """A catalog with the customers of one account alone."""
-    members = tuple(c for c in content.customers if (c.pool or c.id) == account)
-    return resolve(content.model_copy(update={"customers": members}), revision)
 
 
 def _total(

@@ -10,7 +10,7 @@ from metering.backfill.archive import Archive, Book
 from metering.backfill.books import Ledger, Part
 from metering.backfill.events import Stamp, manifest, records_of
 from metering.backfill.plan import Plan, plan_apply, plan_revert
-from metering.backfill.rehearsal import Metered, Rated, goes_on, meter, place_of, rate
+from metering.backfill.rehearsal import Metered, Rated, Terms, goes_on, meter, place_of, rate
 from metering.backfill.request import Identity, Line, Problem, Request, identity
 from metering.catalog.resolved import Catalog
 from metering.errors import UserError
@@ -109,7 +109,7 @@ class Preparing:
     def _prepare(self, plans: Mapping[str, Plan], stamp: Stamp, facts: dict[str, Any]) -> list[Prepared]:
         events = (operation.event for plan in plans.values() for operation in plan.operations)
         books = self._split(self._archive.beside(events))
-        made = []
+        made, moved = [], {}
         for account, plan in plans.items():
             book = books[account]
             counted = [now for held in book.values() if (now := held.now) is not None]
@@ -118,32 +118,47 @@ class Preparing:
                 customer: manifest(stamp, customer, {**facts, **plan.counts(customer)})
                 for customer in plan.customers
             }
-            prepared = Prepared(account, plan, manifests, records)
-            if records:
-                self._rehearse(prepared, book)
-            made.append(prepared)
+            made.append(Prepared(account, plan, manifests, records))
+            metered = self._meter(made[-1], book) if records else None
+            if metered is not None:
+                moved[account] = metered
+        self._rate({one.account: one for one in made}, moved)
         return made
 
-    def _rehearse(self, prepared: Prepared, book: Book) -> None:
+    def _meter(self, prepared: Prepared, book: Book) -> Metered | None:
+        """The totals that a plan moves; None when it is refused, or no meter counts its events."""
         account, plan, moment = prepared.account, prepared.plan, self._ledger.moment(prepared.account)
         metered = meter(self._meter_rules(account), moment, book, prepared.records, self._catalog)
         for number, (reason, detail) in sorted(metered.refused.items()):
             operation = plan.operations[number]
             named = "" if operation.line else f"{operation.kind} of `{operation.event.id}`: "
             plan.problems.append(Problem(operation.line, reason, named + detail))
-        if plan.problems:
-            return
-        changed = [t for place, t in metered.after.items() if metered.before.get(place) != t]
-        if not changed:
-            return  # no meter counts these events
-        first = min(hour for _, _, hour, _ in metered.after)
-        members = sorted(self._catalog.members(account))
-        since = 0 if goes_on(self._catalog, account) else calendar.period(period_of(first)).starts
-        totals = self._ledger.totals(members, since)
+        return metered if metered.after != metered.before and not plan.problems else None
+
+    def _rate(self, prepared: Mapping[str, Prepared], moved: Mapping[str, Metered]) -> None:
+        """Rate what was moved, with the totals that stand beside it."""
+        together: defaultdict[int, list[str]] = defaultdict(list)
+        for account, metered in moved.items():
+            first = min(hour for _, _, hour, _ in metered.after)
+            goes = goes_on(self._catalog, account)
+            together[0 if goes else calendar.period(period_of(first)).starts].append(account)
+        terms = self._ledger.terms(moved, self._catalog)
+        for since, accounts in together.items():
+            members = [customer for account in accounts for customer in self._catalog.members(account)]
+            totals: defaultdict[str, list[HourlyTotal]] = defaultdict(list)
+            for total in self._ledger.totals(members, since):
+                totals[self._catalog.account_of(total.customer)].append(total)
+            for account in accounts:
+                self._rate_one(prepared[account], moved[account], totals[account], terms[account])
+
+    def _rate_one(
+        self, prepared: Prepared, metered: Metered, totals: list[HourlyTotal], terms: Terms
+    ) -> None:
         _check(metered, totals)
-        terms = self._ledger.terms(account, self._catalog)
+        changed = [total for place, total in metered.after.items() if metered.before.get(place) != total]
+        watermark = self._ledger.moment(prepared.account).watermark
         prepared.units = _units(totals, changed)
-        prepared.rated = rate(self._rate_rules(), terms, totals, changed, moment.watermark)
+        prepared.rated = rate(self._rate_rules(), terms, totals, changed, watermark)
 
     def _meter_rules(self, account: str) -> MeterRules:
         settings = self._settings

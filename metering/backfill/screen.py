@@ -28,26 +28,23 @@ def show_problems(file: str, outcome: Outcome) -> None:
 
 
 def show_changes(prepared: list[Prepared]) -> None:
-    """What a plan changes: events, units, charges."""
+    """What a plan changes: units and charges, and how many events."""
     units = Table("Customer", "Period", "Meter", *_numbers("Events", "Units before", "After"))
+    counted = [u for one in prepared for u in one.units]
+    for u in counted[:SHOWN]:
+        events = f"{u.events_before:,} → {u.events_after:,}"
+        moved = [format_exact(u.before, MICRO), format_exact(u.after, MICRO)]
+        units.add_row(u.customer, u.period, u.meter, events, *moved)
     amounts = Table("Customer", "Period", "Price", *_numbers("Before", "After", "Difference"), "", "Where")
-    for one in prepared:
-        for u in one.units:
-            events = f"{u.events_before:,} → {u.events_after:,}"
-            units.add_row(
-                u.customer,
-                u.period,
-                u.meter,
-                events,
-                format_exact(u.before, MICRO),
-                format_exact(u.after, MICRO),
-            )
-        for a in one.rated.amounts:
-            moved = [format_micro(a.before), format_micro(a.after), _signed(a.after - a.before)]
-            amounts.add_row(a.customer, a.period, a.price, *moved, a.currency, _where(a))
-    for table in (units, amounts):
+    rated = sorted((a for one in prepared for a in one.rated.amounts), key=lambda a: -abs(a.after - a.before))
+    for a in sorted(rated[:SHOWN]):
+        moved = [format_micro(a.before), format_micro(a.after), _signed(a.after - a.before)]
+        amounts.add_row(a.customer, a.period, a.price, *moved, a.currency, _where(a))
+    for table, found in ((units, len(counted)), (amounts, len(rated))):
         if table.row_count:
             console.print(table)
+        if found > SHOWN:
+            console.print(f"… and {found - SHOWN:,} more, with --json all of them")
     _show_totals(prepared)
     for customer, meter, detail in [missing for one in prepared for missing in one.rated.unpriced][:SHOWN]:
         console.print(literal(f"no price: {customer} {meter}: {detail}"), style="red", soft_wrap=True)
@@ -108,7 +105,7 @@ def show_parts(parts: list[Part], operations: list[tuple[Any, ...]]) -> None:
     """One backfill customer by customer, and what it did to which event."""
     show_list(parts)
     table = Table("Step", "Customer", *_numbers(*(_VERBS[k].title() for k in ORDER), "Arrived"))
-    for p in parts:
+    for p in parts[:SHOWN]:
         numbers = (p.voids, p.amends, p.restores, p.adds)
         table.add_row(
             p.step, literal(p.customer), *(f"{n:,}" for n in numbers), f"{p.arrived:,} of {p.announced:,}"

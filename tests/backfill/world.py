@@ -119,10 +119,13 @@ class World:
         wanted = set(customers)
         return [t for t in self._totals.values() if t.customer in wanted and t.hour >= since]
 
-    def terms(self, account: str, in_force: Catalog) -> Terms:
-        content = in_force.content
-        members = tuple(c for c in content.customers if (c.pool or c.id) == account)
-        return Terms(resolve(content.model_copy(update={"customers": members}), in_force.revision), {})
+    def terms(self, accounts: Iterable[str], in_force: Catalog) -> dict[str, Terms]:
+        content, found = in_force.content, {}
+        for account in accounts:
+            members = tuple(c for c in content.customers if (c.pool or c.id) == account)
+            part = content.model_copy(update={"customers": members})
+            found[account] = Terms(resolve(part, in_force.revision), {})
+        return found
 
     # -- backfills --------------------------------------------------------------------------------
 
