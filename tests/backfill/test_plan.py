@@ -198,6 +198,13 @@ def test_a_plan_that_is_sent_twice_counts_once() -> None:
     assert (world.metered(), world.letters) == (before, [])
 
 
+def test_a_second_preparation_makes_the_same_records() -> None:
+    world = with_usage(usage(1, at=AT), usage(2, at=AT))
+    request = asked(usage(1, n=5, at=AT), usage(3, at=AT), mode="replace")
+    first, second = ([r for one in world.prepare(request) for r in one.records] for _ in range(2))
+    assert first == second
+
+
 def test_usage_that_comes_in_between_leaves_a_dead_letter_and_a_second_run_mends_it() -> None:
     world = with_usage(usage(1, 9, at=AT), usage(2, 5, at=AT))
     request = asked(usage(2, 5, at=AT), mode="replace", scope=NOVEMBER._replace(source=""))
@@ -260,6 +267,14 @@ def test_tiers_of_a_contract_move_in_later_periods_too() -> None:
     (one,) = world.prepare(asked(usage(3, 10, at=AT)))
     moved = [(a.period, a.after - a.before, a.adjusted_in) for a in one.rated.amounts]
     assert moved == [("2023-11", 10_000_000, "2023-12"), ("2023-12", -9_000_000, "")]
+
+
+def test_tiers_of_a_contract_stand_where_earlier_periods_left_them() -> None:
+    world = World(CONTRACT)
+    december = period_end("2023-11") + 2 * HOUR_MS
+    world.send(usage(1, 90, at=AT), tick(NOW - period_end("2023-11") - 24 * HOUR_MS))
+    (one,) = world.prepare(asked(usage(2, 20, at=december)))
+    assert [(a.before, a.after) for a in one.rated.amounts] == [(0, 11_000_000)]
 
 
 def test_the_preview_counts_units_by_meter() -> None:

@@ -17,6 +17,7 @@ from tests.state.folding import NOW, START, catalog, chunk, event, records
 
 CATALOG = catalog()
 EVERY = load_texts({"c.yaml": (Path(__file__).parent / "every_model.yaml").read_text()})
+WHOLE = {"n": 7, "kind": "x"}
 RULES = MeterRules(0, 1, "events", "hourly", "rejected")
 
 
@@ -119,7 +120,7 @@ def test_the_record_of_a_backfill_counts_nothing_and_is_deduplicated() -> None:
         ([event(1), correction(1, event(1), instead={"n": -1, "kind": "x"})], "bad_correction"),
         ([event(1), event(2, type="metering.delete")], "unknown_type"),
         ([event(1), restore(1, event(1), {"n": 1})], "not_voided"),
-        ([event(1), correction(1, event(1)), restore(2, event(1, n=7), {"n": 7})], "bad_correction"),
+        ([event(1), correction(1, event(1)), restore(2, event(1, n=7), WHOLE)], "bad_correction"),
         ([manifest(actor="")], "bad_correction"),
         ([manifest(backfill=None)], "bad_correction"),
     ],
