@@ -13,6 +13,7 @@ from rich.table import Table
 from metering.audit import Audit, run_audit
 from metering.catalog.load import load_folder
 from metering.console import console, literal
+from metering.corrected import corrected_usage
 from metering.errors import UserError
 from metering.explain import PriceExplanation, as_plain, explanations, in_words, provenance
 from metering.offline import Offline, rate_file
@@ -72,6 +73,7 @@ def explain(
         found = explanations(client, customer, period, price, at)
         bill = Books(client).bill(customer, period)
         closes = revisions(client, customer, period)
+        corrected = corrected_usage(client, customer, {period, *(one.corrects for one in found)}, at)
     if not found or bill is None:
         raise UserError(
             f"nothing was charged to `{customer}` here",
@@ -87,6 +89,8 @@ def explain(
         console.print(literal(line), soft_wrap=True)
     for one in found:
         _say(one, hourly=bool(price) and at < 0, with_events=at >= 0)
+    for number, line in enumerate(corrected):
+        console.print(literal(line if number else f"\nUsage that was corrected:\n{line}"), soft_wrap=True)
     if not price and at < 0:
         console.print(f"\nThese {len(found)} lines come to [bold]{bill.total:,.6f} {bill.currency}[/].")
 

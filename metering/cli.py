@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from metering.backfill.commands import app as backfill_app
 from metering.books_commands import audit, explain, periods, rate, whatif
 from metering.catalog.cli import app as catalog_app
 from metering.commands import bill, dev, send, stop_children_when_told
@@ -32,6 +33,7 @@ app.add_typer(books_app, name="books")
 app.add_typer(rejected_app, name="rejected")
 app.add_typer(events_app, name="events")
 app.add_typer(correct_app, name="correct")
+app.add_typer(backfill_app, name="backfill")
 app.add_typer(late_app, name="late")
 for command in (dev, send, bill, periods, explain, audit, whatif, rate, status, watch):
     app.command()(command)

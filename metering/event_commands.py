@@ -17,7 +17,7 @@ from metering.explain import plain
 from metering.rejected import Place
 from metering.settings import settings
 from metering.sinks.client import LONG_ANSWER_SECONDS, connect
-from metering.state.amendments import RESERVED
+from metering.state.amendments import BACKFILL, RESERVED
 from metering.state.late import QUARANTINED, UNRESTATED
 from metering.topics import Names
 
@@ -75,6 +75,9 @@ def _show(story: Story, topic: str) -> None:
     if story.data is None:
         console.print("it counts nowhere any more: it was voided")
         return
+    if story.told_by.type == BACKFILL:
+        console.print("it is the record of a backfill: see `metering backfill show`")
+        return
     if story.told_by.type.startswith(RESERVED):
         console.print("it is a correction: see the story of the event that it carries")
         return
@@ -116,6 +119,7 @@ def _show_copies(copies: list[Copy], topic: str) -> None:
     for copy in copies:
         said = ": ".join(part for part in (copy.outcome, copy.reason, copy.detail) if part)
         state = f" ({copy.state})" if copy.state else ""
+        state += f", brought by backfill {copy.backfill}" if copy.backfill else ""
         place = _named(copy, topic)
         table.add_row(place, f"{copy.appended:%Y-%m-%d %H:%M:%S}", literal(said + state))
     console.print(table)
@@ -128,7 +132,8 @@ def _show_corrections(story: Story) -> None:
     for c in story.corrections:
         instead = "" if c.instead is None else f", its data is {_compact(c.instead)}"
         instead += f" as {c.counts_as}" if c.counts_as else ""
-        said = f"{c.outcome}: {c.type}{instead}; {c.actor}: {c.reason}"
+        backfill = f" by the {c.step} of backfill {c.backfill}" if c.backfill else ""
+        said = f"{c.outcome}: {c.type}{backfill}{instead}; {c.actor}: {c.reason}"
         table.add_row(literal(c.event_id), f"{c.appended:%Y-%m-%d %H:%M:%S}", literal(said))
     console.print(table)
 

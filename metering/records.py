@@ -30,7 +30,7 @@ class HourlyTotal(msgspec.Struct, tag="total", tag_field="kind", frozen=True, om
     """The absolute total of one customer, meter, set of dimensions and hour (`usage.hourly`).
 
     `quantity` is the sum (also of an average: divide by `events`), the extreme, the latest value, or
-    the number of unique ones. `values` are what merging needs besides: digests of unique values,
+    the number of unique ones. `values` are what merging needs besides: digests of unique values and
     event sizes with their number (each), prices with their quantity (priced). `last` orders the
     latest value: its event's time (epoch ms) and id. `digest` is the sum of the fingerprints of the
     accepted events modulo 2^64, in hex.

@@ -35,7 +35,7 @@ class TableRow(NamedTuple):
 
 
 _COLUMNS = {
-    "events": ("customer type time id source data k_topic k_partition k_offset k_index appended"),
+    "events": ("customer type time id source data k_topic k_partition k_offset k_index appended backfill"),
     "hourly": (
         "customer meter hour dimensions quantity events late version aggregation value_keys"
         " value_weights last_time last_id digest"
@@ -93,6 +93,7 @@ def of_event(event: UsageEvent, chunk: Chunk, number: int, index: int, topic: st
         chunk.offsets[number],
         index,
         _time(chunk.appended),
+        event.backfill,
     )
     return TableRow("events", row)
 

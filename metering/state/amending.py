@@ -9,6 +9,7 @@ import msgspec
 from metering.catalog.resolved import Catalog
 from metering.events import Refusal, UsageEvent
 from metering.state.amendments import Amendment, measures_of
+from metering.state.calendar import hour_of
 from metering.state.dedupe import DAY_MS, HORIZON_DAYS, SeenIds, content_of, digest_of, identity_of
 from metering.state.fold import Entry
 from metering.state.hourly_table import HourlyTable
@@ -49,21 +50,26 @@ class Amending:
             text = f"No event `{found.original.id}` was accepted within {HORIZON_DAYS} days."
             return refuse(event, "unknown_event", text)
         before = self._amended.get(original)
-        if before is not None and before.content is None:
+        is_voided = before is not None and before.content is None
+        if is_voided and not found.restores:
             return refuse(event, "already_voided", f"Event `{found.original.id}` was voided before.")
-        if content_of(found.original) != (content if before is None else before.content):
+        if found.restores and not is_voided:
+            return refuse(event, "not_voided", f"Event `{found.original.id}` counts: nothing to restore.")
+        if content_of(found.original) != (content if before is None or is_voided else before.content):
             text = f"`data.event` differs from what counts for `{found.original.id}`: send it as it is now."
             return refuse(event, "bad_correction", text)
         return None
 
     def _correct(self, event: UsageEvent, found: Amendment, catalog: Catalog) -> Refusal | None:
-        old, new = (measures_of(e, catalog) for e in (found.original, found.instead))
+        counted = None if found.restores else found.original
+        old, new = (measures_of(e, catalog) for e in (counted, found.instead))
         for measures in (old, new):
             if isinstance(measures, Refusal):
                 return refuse(event, "bad_correction", measures.detail)
         assert not isinstance(old, Refusal)
         assert not isinstance(new, Refusal)
-        taken = self._without(event, found, old)
+        refusal = self._table.uncountable(event, new, hour_of(found.original.at))
+        taken = self._without(event, found, old) if refusal is None else refusal
         if isinstance(taken, Refusal):
             return taken
         digest = digest_of(identity_of(found.original))

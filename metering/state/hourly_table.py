@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from metering.events import UsageEvent
+from metering.events import Refusal, UsageEvent
 from metering.rating.usage import Dimensions
 from metering.records import encode, key
 from metering.state.calendar import hour_of, period_of
 from metering.state.fold import Entry, Output
-from metering.state.measure import Measure
-from metering.state.totals import DIGESTS, Total, record_of
+from metering.state.measure import Measure, refuse
+from metering.state.totals import DIGESTS, LARGEST_VALUES, Total, record_of
 
 TotalKey = tuple[str, str, Dimensions, int]  # customer, meter, dimensions, hour
 
@@ -30,6 +30,20 @@ class HourlyTable:
     def total(self, event: UsageEvent, found: Measure) -> Total | None:
         """The total that a measure of an event belongs to."""
         return self._totals.get(_place(event, found))
+
+    def uncountable(self, event: UsageEvent, measures: Sequence[Measure], hour: int) -> Refusal | None:
+        """Why the totals of an hour cannot take an event."""
+        for found in measures:
+            total = self._totals.get((event.customer, found.meter.id, found.dimensions, hour))
+            if total is None:
+                continue
+            if total.kind != found.meter.aggregation:
+                text = f"Meter `{found.meter.id}` was {total.kind} in this hour; define a new meter instead."
+                return refuse(event, "meter_changed", text)
+            if found.value and not total.has_room(found):
+                text = f"Meter `{found.meter.id}` has {LARGEST_VALUES:,} distinct values in this hour;"
+                return refuse(event, "too_many_values", f"{text} split it by a dimension.")
+        return None
 
     def add(self, event: UsageEvent, measures: Sequence[Measure], digest: int, *, late: bool) -> None:
         """Count an event."""

@@ -19,7 +19,7 @@ from metering.catalog.resolved import Catalog
 from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
 from metering.records import Approved, DeadLetter, Restatement, Watermark, encode, key, version
 from metering.state.amending import Amending
-from metering.state.amendments import AMEND, RESERVED, VOID, read_amendment
+from metering.state.amendments import BACKFILL, CORRECTIONS, RESERVED, read_amendment, unusable_manifest
 from metering.state.calendar import HOUR_SECONDS, closes_at, hour_of, is_closed, open_from, period_of
 from metering.state.dedupe import HORIZON_DAYS, MEMORY_IDS, SeenIds, content_of, digest_of, identity_of
 from metering.state.fold import Changes, Chunk, Output, Saved, place_in_log
@@ -27,7 +27,6 @@ from metering.state.hourly_table import HourlyTable, TotalKey, place_key
 from metering.state.late import APPROVE, Held, read_approval
 from metering.state.measure import Measure, measure, refuse
 from metering.state.partitioning import partition_of
-from metering.state.totals import LARGEST_VALUES
 
 HEAVY_TOTALS = 50_000
 HEAVY_LETTER_BYTES = 4 << 20
@@ -197,7 +196,7 @@ class MeterFold:
         content, known = content_of(event), self._known(identity)
         if known is not None:
             return self._second_copy(event, known == content)
-        refusal = self._too_late(event) or self._uncountable(event, measures)
+        refusal = self._too_late(event) or self._table.uncountable(event, measures, hour_of(event.at))
         if refusal is None and event.at < self._open_from:
             refusal = self._held.hold(event, identity, measures)
         if refusal is not None:
@@ -222,14 +221,7 @@ class MeterFold:
             return self._second_copy(event, known == content_of(event))
         if event.type == APPROVE:
             return self._approve(event, identity, chunk, catalog)
-        if event.type not in (VOID, AMEND):
-            return refuse(event, "unknown_type", f"`{event.type}` is no correction that is known.")
-        found = read_amendment(event)
-        if isinstance(found, Refusal):
-            return found
-        refusal = self._too_late(found.original) or self._amending.apply(
-            event, found, catalog, chunk.appended
-        )
+        refusal = self._apply(event, chunk, catalog)
         if refusal is None:
             self._seen.add(identity, content_of(event), chunk.appended)
             self.counters.accepted += 1
@@ -248,7 +240,11 @@ class MeterFold:
         if refusal is not None:
             return refusal
         measures = measure(original, catalog)
-        refusal = measures if isinstance(measures, Refusal) else self._uncountable(original, measures)
+        refusal = (
+            measures
+            if isinstance(measures, Refusal)
+            else self._table.uncountable(original, measures, hour_of(original.at))
+        )
         if refusal is not None:
             return refuse(event, "bad_approval", f"The event would be refused now: {refusal.detail}")
         assert not isinstance(measures, Refusal)
@@ -259,6 +255,16 @@ class MeterFold:
         if found.restates:
             self._restating.setdefault((original.customer, period), []).append(found.approved)
         return None
+
+    def _apply(self, event: UsageEvent, chunk: Chunk, catalog: Catalog) -> Refusal | None:
+        if event.type == BACKFILL:
+            return unusable_manifest(event)
+        if event.type not in CORRECTIONS:
+            return refuse(event, "unknown_type", f"`{event.type}` is no correction that is known.")
+        found = read_amendment(event)
+        if isinstance(found, Refusal):
+            return found
+        return self._too_late(found.original) or self._amending.apply(event, found, catalog, chunk.appended)
 
     # -- what is refused --------------------------------------------------------------------------
 
@@ -306,26 +312,6 @@ class MeterFold:
         return refuse(
             event, "period_closed", f"Billing period {period} closed more than {HORIZON_DAYS} days ago."
         )
-
-    def _uncountable(self, event: UsageEvent, measures: Sequence[Measure]) -> Refusal | None:
-        for found in measures:
-            total = self._table.total(event, found)
-            if total is None:
-                continue
-            if total.kind != found.meter.aggregation:
-                return refuse(
-                    event,
-                    "meter_changed",
-                    f"Meter `{found.meter.id}` was {total.kind} in this hour; define a new meter instead.",
-                )
-            if found.value and not total.has_room(found):
-                return refuse(
-                    event,
-                    "too_many_values",
-                    f"Meter `{found.meter.id}` has {LARGEST_VALUES:,} distinct values in this hour;"
-                    " split it by a dimension.",
-                )
-        return None
 
     def _accept(self, event: UsageEvent, measures: Sequence[Measure], digest: int) -> None:
         late = (hour_of(event.at) + HOUR_SECONDS) * 1_000 <= self.watermark
