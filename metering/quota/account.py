@@ -61,12 +61,11 @@ class Account:
         lease: str,
     ) -> None:
         """Count usage everywhere; the hold of its lease shrinks first, so nothing is counted twice."""
-        if lease:
-            self._use(lease, customer, quantity, requests)
+        covered = self._use(lease, customer, quantity, requests) if lease else (0, 0)
         spent = self._spend(watch.spend, customer, at, quantity) if watch.spend is not None else 0
         for quota in watch.quotas:
             if not quota.limit.where or quota.limit.covers(dimensions):
-                quota.post(at, quantity, requests, spent)
+                quota.post(at, quantity, requests, spent, covered)
 
     def _spend(self, spend: Spend, customer: str, at: int, quantity: int) -> int:
         price = spend.price(customer, at)
@@ -75,12 +74,13 @@ class Account:
         self.desk.changed["spend", self.name, spend.meter] = spend
         return spent
 
-    def _use(self, name: str, customer: str, quantity: int, requests: int) -> None:
+    def _use(self, name: str, customer: str, quantity: int, requests: int) -> tuple[int, int]:
         lease = self.leases.get(name)
         if lease is None or lease.customer != customer:
-            return  # counted all the same; without a hold it may pass the limit, which is flagged
+            return 0, 0  # counted all the same; without a hold it may pass the limit, which is flagged
         units, taken = lease.take(quantity, requests)
         self._move(lease, -units, -taken)
+        return units, taken
 
     # -- holds ------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ Every request has an answer, bad ones too: nothing here raises for what a client
 from typing import Any
 
 from metering.quota.account import Account
-from metering.quota.counter import Counter
+from metering.quota.counter import RATE_MS, Counter
 from metering.quota.desk import Due
 from metering.quota.leases import (
     LONGEST_MS,
@@ -98,6 +98,8 @@ def _reserve(account: Account, request: Reserve) -> Reply:
     units, number = want, request.requests
     for quota, counter in places:
         room = quota.room(counter)
+        if room is not None:
+            room = max(0, room - quota.on_its_way(counter))
         if quota.limit.counts == "requests":
             mine = calls(request.requests, room, clients)
             if mine == 0 and request.requests:
@@ -161,6 +163,9 @@ def _denied(account: Account, request: Request, quota: Quota, counter: Counter, 
     free = quota.room(counter)
     counter.held = held
     is_held = free is None or steps <= free
+    if isinstance(request, Reserve) and steps <= (quota.room(counter) or 0):
+        wait = {"limit": quota.limit.id, "retry_after_ms": RATE_MS}
+        return _reply(account, request, False, "settling", **wait)
     waits = [lease.ends for lease in account.leases.values() if lease.ends > clock] if is_held else []
     if counter.bounds.end < FOREVER:
         waits.append(counter.bounds.end)

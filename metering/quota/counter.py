@@ -8,7 +8,8 @@ from metering.quota.grants import Drawn
 from metering.quota.windows import Bounds
 from metering.quota.wire import Standing
 
-RATE_MS = 10_000  # rates are measured over ten seconds of append time
+RATE_MS = 1_000  # rates are measured by the second of append time
+PEAK_SLOTS = 60  # and the highest of a minute counts
 
 
 @dataclass(slots=True)
@@ -29,27 +30,41 @@ class Counter:
     drawn: Drawn = field(default_factory=list)
     buckets: dict[int, int] = field(default_factory=dict)
     sequence: int = 0
-    slot: int = 0
-    recent: int = 0
-    before: int = 0
+    flows: list[int] = field(default_factory=lambda: [0] * 7)  # see `flow`
     held: int = 0  # derived from the leases
     quiet_until: int = 0  # derived: below this nothing happens but counting
 
-    def flow(self, clock: int, amount: int) -> None:
-        """Count towards the rate."""
+    def flow(self, clock: int, amount: int, covered: int) -> None:
+        """Count towards the rates; `covered` of it was under a lease.
+
+        `flows` are the second, what was counted in it and in the one before, the same without a lease,
+        and the highest second of the last minute with its number.
+        """
+        flows = self.flows
         slot = clock // RATE_MS
-        if slot != self.slot:
-            self.before = self.recent if slot == self.slot + 1 else 0
-            self.recent, self.slot = 0, slot
-        self.recent += amount
+        if slot != flows[0]:
+            self._turn_flows(slot)
+        flows[1] += amount
+        flows[3] += amount - covered
+
+    def _turn_flows(self, slot: int) -> None:
+        last, recent, _, loose, _, peak, peaked = self.flows
+        if recent >= peak or slot > peaked + PEAK_SLOTS:
+            peak, peaked = recent, last
+        follows = slot == last + 1
+        self.flows[:] = [slot, 0, recent if follows else 0, 0, loose if follows else 0, peak, peaked]
 
     def rate(self, clock: int) -> int:
-        """The higher of the rates of this and the last ten seconds, a second."""
+        """The highest usage of a second in the last minute."""
+        last, recent, before, _, _, peak, peaked = self.flows
         slot = clock // RATE_MS
-        if slot > self.slot + 1:
-            return 0
-        before = self.before if slot == self.slot else 0
-        return max(before, self.recent) * 1_000 // RATE_MS
+        rates = [peak] if slot <= peaked + PEAK_SLOTS else [0]
+        return max(*rates, *((recent, before) if slot <= last + PEAK_SLOTS else (0,)))
+
+    def loose_rate(self, clock: int) -> int:
+        """The usage without a lease of this second or the last: more of it may be on its way."""
+        last, _, _, loose, before, _, _ = self.flows
+        return max(loose, before) if clock // RATE_MS <= last + 1 else 0
 
     @property
     def drawn_total(self) -> int:
@@ -64,17 +79,16 @@ class Counter:
                 *(self.state, self.crossed, self.has_overrun),
                 [(grant, str(amount)) for grant, amount in self.drawn],
                 [(bucket, str(amount)) for bucket, amount in sorted(self.buckets.items())],
-                *(self.sequence, self.slot, str(self.recent), str(self.before)),
+                *(self.sequence, [str(flow) for flow in self.flows]),
             )
         )
 
     @classmethod
     def restored(cls, raw: bytes) -> "Counter":
         """The counter of an entry."""
-        start, end, version, posted, fired, state, crossed, overrun, drawn, buckets, *rest = (
+        start, end, version, posted, fired, state, crossed, overrun, drawn, buckets, sequence, flows = (
             msgspec.msgpack.decode(raw)
         )
-        sequence, slot, recent, before = rest
         return cls(
             Bounds(start, end),
             version,
@@ -86,7 +100,5 @@ class Counter:
             [(grant, int(amount)) for grant, amount in drawn],
             {bucket: int(amount) for bucket, amount in buckets},
             sequence,
-            slot,
-            int(recent),
-            int(before),
+            [int(flow) for flow in flows],
         )

@@ -56,8 +56,13 @@ class Quota:
 
     # -- counting ---------------------------------------------------------------------------------
 
-    def post(self, at: int, quantity: int, requests: int, spent: int) -> None:
-        """Count usage of an instant and what it cost; less than nothing for what was taken back."""
+    def post(
+        self, at: int, quantity: int, requests: int, spent: int, covered: tuple[int, int] = (0, 0)
+    ) -> None:
+        """Count usage of an instant and what it cost; less than nothing for what was taken back.
+
+        `covered` are the units and requests of it that a lease held.
+        """
         counter = self._latest
         if counter is None or not counter.bounds.start <= at < counter.bounds.end:
             found = self.counter_at(at)
@@ -67,8 +72,12 @@ class Quota:
         desk = self.desk
         counter.sequence = desk.sequence
         desk.changed["counter", *self.place, counter.bounds.start] = counter
-        steps = requests * ONE if self.limit.counts == "requests" else quantity
-        counter.flow(desk.clock, steps)
+        if self.limit.counts == "requests":
+            steps = requests * ONE
+            counter.flow(desk.clock, steps, covered[1] * ONE)
+        else:
+            steps = quantity
+            counter.flow(desk.clock, steps, covered[0])
         amount = steps if self.spend is None else spent
         if self.limit.window.kind == "rolling" and not self._into_bucket(counter, at, amount):
             return
@@ -357,10 +366,21 @@ class Quota:
         self.judge(counter, self._within(counter))
 
     def strict_below(self, counter: Counter) -> int:
-        """The room below which a caller reserves: twice the rate times the lag, at least 1 percent."""
+        """The room below which a caller reserves: twice the rate times the lag, at least 1 percent.
+
+        The rate is that of the busiest second of the last minute.
+        """
         flow = 2 * counter.rate(self.desk.clock) * self.desk.lag_ms // 1_000
         whole = self.amount(counter) if self.spend is None else (self.room(counter) or 0)
         return max(flow, whole // 100)
+
+    def on_its_way(self, counter: Counter) -> int:
+        """Usage without a lease that clients may have sent before they knew how near the limit is.
+
+        Reservations leave room for it. Once all clients reserve, nothing loose comes any more, and within
+        two seconds the last of the room can be reserved.
+        """
+        return counter.loose_rate(self.desk.clock) * self.desk.lag_ms // 1_000
 
     # -- forgetting -------------------------------------------------------------------------------
 

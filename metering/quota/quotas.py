@@ -174,10 +174,11 @@ class Quotas:
         desk.changed, desk.events, desk.is_urgent = {}, [], False
         return Taken(states, events, entries)
 
-    def heartbeat(self) -> tuple[bytes, bytes]:
-        """The partition's progress, behind all states that were taken."""
+    def heartbeat(self, emitted: int) -> tuple[bytes, bytes]:
+        """The partition's progress, behind all states that were taken; `emitted` is the sender's clock."""
         desk = self.desk
-        record = QuotaProgress(desk.partition, desk.offset, desk.clock, desk.stamp(desk.sequence))
+        stamp = desk.stamp(desk.sequence)
+        record = QuotaProgress(desk.partition, desk.offset, desk.clock, emitted, stamp)
         return progress_key(desk.partition), encode(record)
 
     def header(self) -> bytes:

@@ -114,12 +114,13 @@ class QuotaProgress(msgspec.Struct, tag="progress", tag_field="kind", frozen=Tru
     """The heartbeat of one partition (`quota.state`): "quiet" and "dead" look different.
 
     All states before it in the partition include events up to `offset`. `at` is the append time that
-    the fold has reached.
+    the fold has reached, `emitted` the sender's clock.
     """
 
     partition: int
     offset: int
     at: int
+    emitted: int
     version: str
     v: int = FORMAT
 
@@ -212,6 +213,7 @@ ReplyReason = Literal[
     "released",
     "limit_reached",
     "reserved_by_others",
+    "settling",
     "unknown_customer",
     "unknown_meter",
     "unknown_lease",
