@@ -84,7 +84,7 @@ def _wanted(account: Account, source: Source) -> dict[Place, Limit]:
     for scope, timeline in source.timelines.items():
         for limit in timeline.at(account.desk.clock):
             fact = account.amounts.get((scope, limit.id))
-            if fact is not None:
+            if fact is not None and not fact.cleared:
                 limit = limit.with_amount(int(fact.amount) if fact.amount else None)
             if limit.amount is not None:
                 found[scope, limit.id] = limit

@@ -345,7 +345,7 @@ class Quota:
         ceiling = self.limit.ceiling(self.amount(counter), counter.crossed, self.desk.clock)
         assert ceiling is not None
         whole = affordable(price, self.spend.at(at), ceiling - counter.posted)
-        return None if whole is None else max(0, whole - counter.held)
+        return None if whole is None else max(0, whole - counter.held) // self.limit.step * self.limit.step
 
     def counters_between(self, starts: int, ends: int) -> list[Counter]:
         """The counters of all windows that touch a stretch of time."""

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from metering.quota.windows import FOREVER, Bounds, Window
 
 CASES = yaml.safe_load((Path(__file__).parent.parent / "vectors" / "quota" / "windows.yaml").read_text())
-ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "America/Santiago"]
+ZONES = [
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "Asia/Kathmandu",
+    "Australia/Lord_Howe",
+    "America/Santiago",
+]
 WINDOWS = st.builds(
     Window, st.sampled_from(["hour", "day", "month", "period"]), st.sampled_from(ZONES), st.integers(1, 31)
 )
