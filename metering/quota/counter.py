@@ -16,17 +16,16 @@ PEAK_SLOTS = 60  # and the highest of a minute counts
 class Counter:
     """Amounts in 10^-6 of what the limit counts; `held` in what a caller counts.
 
-    `fired` is the number of thresholds that fired under `version`. `crossed` is when the amount was
-    passed. `buckets` are a rolling window's. `sequence` is that of the last change.
+    `fired` is the number of thresholds that fired, `overrun` whether an overrun was said, by version of
+    the limit. `crossed` is when the amount was passed. `buckets` are a rolling window's. `sequence` is that of the last change.
     """
 
     bounds: Bounds
-    version: str = ""
     posted: int = 0
-    fired: int = 0
+    fired: dict[str, int] = field(default_factory=dict)
     state: Standing = "ok"
     crossed: int | None = None
-    has_overrun: bool = False
+    overrun: list[str] = field(default_factory=list)
     drawn: Drawn = field(default_factory=list)
     buckets: dict[int, int] = field(default_factory=dict)
     sequence: int = 0
@@ -75,8 +74,8 @@ class Counter:
         """The counter as an entry of the journal; amounts can pass 64 bits, so they are text."""
         return msgspec.msgpack.encode(
             (
-                *(self.bounds.start, self.bounds.end, self.version, str(self.posted), self.fired),
-                *(self.state, self.crossed, self.has_overrun),
+                *(self.bounds.start, self.bounds.end, str(self.posted), self.fired),
+                *(self.state, self.crossed, self.overrun),
                 [(grant, str(amount)) for grant, amount in self.drawn],
                 [(bucket, str(amount)) for bucket, amount in sorted(self.buckets.items())],
                 *(self.sequence, [str(flow) for flow in self.flows]),
@@ -86,12 +85,11 @@ class Counter:
     @classmethod
     def restored(cls, raw: bytes) -> "Counter":
         """The counter of an entry."""
-        start, end, version, posted, fired, state, crossed, overrun, drawn, buckets, sequence, flows = (
+        start, end, posted, fired, state, crossed, overrun, drawn, buckets, sequence, flows = (
             msgspec.msgpack.decode(raw)
         )
         return cls(
             Bounds(start, end),
-            version,
             int(posted),
             fired,
             state,

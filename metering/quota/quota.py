@@ -119,7 +119,7 @@ class Quota:
         return self.counters.get(bounds.start) or self._begun(bounds)
 
     def _begun(self, bounds: Bounds) -> Counter:
-        counter = Counter(bounds, self.limit.version)
+        counter = Counter(bounds)
         if self.since > bounds.start:
             self._fill(counter)
         return counter
@@ -151,8 +151,6 @@ class Quota:
         self._roll(counter)
         self._settle_grants(counter, at)
         amount = self.amount(counter)
-        if counter.version != self.limit.version:
-            counter.version, counter.fired, counter.has_overrun = self.limit.version, 0, False
         self._fire(counter, amount)
         self._watch_grace(counter, amount)
         self._stand(counter, amount)
@@ -192,13 +190,15 @@ class Quota:
         return self.base + counter.drawn_total + self.grants.open_rest(self._within(counter))
 
     def _fire(self, counter: Counter, amount: int) -> None:
-        thresholds = self.limit.thresholds
-        while counter.fired < len(thresholds):
-            percent = thresholds[counter.fired]
+        for percent in self._armed(counter):
             if counter.posted < max(1, mark(amount, percent)):
                 return
-            counter.fired += 1
+            counter.fired[self.limit.version] = counter.fired.get(self.limit.version, 0) + 1
             self._announce("threshold", counter, amount, percent, percent=percent)
+
+    def _armed(self, counter: Counter) -> tuple[int, ...]:
+        """The thresholds that have not fired under this version of the limit."""
+        return self.limit.thresholds[counter.fired.get(self.limit.version, 0) :]
 
     def _watch_grace(self, counter: Counter, amount: int) -> None:
         if counter.posted <= amount:
@@ -230,10 +230,10 @@ class Quota:
     def _flag_overrun(self, counter: Counter, amount: int) -> None:
         """Usage without a lease, or behind one, may pass a hard limit: said once, never hidden."""
         ceiling = self.limit.ceiling(amount, counter.crossed, self.desk.clock)
-        if self.limit.kind != "hard" or counter.has_overrun or ceiling is None:
+        if self.limit.kind != "hard" or ceiling is None or self.limit.version in counter.overrun:
             return
         if counter.posted + self.reserved(counter) > ceiling:
-            counter.has_overrun = True
+            counter.overrun.append(self.limit.version)
             self._announce("overrun", counter, amount)
 
     def _quiet_until(self, counter: Counter, amount: int) -> int:
@@ -241,12 +241,12 @@ class Quota:
         limit, posted = self.limit, counter.posted
         if posted > self.base and (self.grants or counter.drawn):
             return 0
-        marks = [mark(amount, percent) for percent in (*limit.thresholds[counter.fired :], limit.warns_at)]
+        marks = [mark(amount, percent) for percent in (*self._armed(counter), limit.warns_at)]
         marks += [self.base + 1, amount + 1]
         ceiling = limit.ceiling(amount, counter.crossed, self.desk.clock)
         if ceiling is not None:
             marks += [ceiling, ceiling + 1]
-            if counter.held and not counter.has_overrun:
+            if counter.held and limit.version not in counter.overrun:
                 marks.append(max(posted + 1, ceiling + 1 - self.reserved(counter)))
         return min((m for m in marks if m > posted), default=NEVER)
 
