@@ -234,6 +234,7 @@ class LocalView:
         elif not reply.ok:
             for gate in self._spots.get((customer, meter), ()):
                 if gate.card is not None and gate.card.id == reply.limit:
+                    gate.turn(now_ms + (self._skew or 0))
                     gate.denied_version, gate.denied_until = gate.version, now_ms + reply.retry_after_ms
 
     def _usable(self, place: tuple[str, str], quantity: int, requests: int, now_ms: int) -> str:
