@@ -11,7 +11,6 @@ from metering.quota.history import Spend
 from metering.quota.leases import REPLY_KEPT_MS, Lease
 from metering.quota.limits import ONE, Dimensions
 from metering.quota.quota import Quota
-from metering.quota.spend import cost
 from metering.quota.wire import GrantFact, LimitFact, Reply
 
 Place = tuple[str, str]  # scope and limit
@@ -68,11 +67,8 @@ class Account:
                 quota.post(at, quantity, requests, spent, covered)
 
     def _spend(self, spend: Spend, customer: str, at: int, quantity: int) -> int:
-        price = spend.price(customer, at)
-        spent = 0 if price is None else cost(price, spend.at(at), quantity)
-        spend.add(at, quantity)
         self.desk.changed["spend", self.name, spend.meter] = spend
-        return spent
+        return spend.add(customer, at, quantity)
 
     def _use(self, name: str, customer: str, quantity: int, requests: int) -> tuple[int, int]:
         lease = self.leases.get(name)

@@ -17,7 +17,8 @@ class Counter:
     """Amounts in 10^-6 of what the limit counts; `held` in what a caller counts.
 
     `fired` is the number of thresholds that fired, `overrun` whether an overrun was said, by version of
-    the limit. `crossed` is when the amount was passed. `buckets` are a rolling window's. `sequence` is that of the last change.
+    the limit. `crossed` is when the amount was passed. `buckets` are a rolling window's. `sequence` is
+    that of the last change.
     """
 
     bounds: Bounds
@@ -30,6 +31,7 @@ class Counter:
     buckets: dict[int, int] = field(default_factory=dict)
     sequence: int = 0
     flows: list[int] = field(default_factory=lambda: [0] * 7)  # see `flow`
+    entry: tuple[str | int, ...] = ()  # derived: its place among what has changed
     held: int = 0  # derived from the leases
     quiet_until: int = 0  # derived: below this nothing happens but counting
 

@@ -7,6 +7,7 @@ from metering.quota.limits import ONE, Limit
 from metering.quota.spend import cost
 from metering.quota.windows import HOUR_MS, Bounds
 from metering.rating.cards import Price
+from metering.rating.charge import charge
 from metering.state.calendar import hour_of, period, period_of
 
 KEPT_PERIODS = 4  # billing periods: usage more than 35 days old is refused
@@ -44,6 +45,7 @@ class Spend:
         self.used: dict[str, int] = {}
         self._history = history
         self._pricing = pricing
+        self._last: tuple[Price | None, int, int] = (None, 0, 0)
 
     def price(self, customer: str, at: int) -> Price | None:
         """The price in force at an instant (epoch ms)."""
@@ -57,12 +59,21 @@ class Spend:
             held = self.used[name] = self._before(name)
         return held
 
-    def add(self, at: int, quantity: int) -> None:
-        """Count usage; behind the question what it costs."""
+    def add(self, customer: str, at: int, quantity: int) -> int:
+        """Count usage; what it costs: F(after) - F(before), less than nothing where a price falls."""
         name = period_of(hour_of(at))
-        self.used[name] = self.at(at) + quantity
+        before = self.at(at)
+        after = self.used[name] = before + quantity
         if len(self.used) > KEPT_PERIODS:
             del self.used[min(self.used)]
+        price = self.price(customer, at)
+        if price is None:
+            return 0
+        known = self._last
+        start = known[2] if known[0] is price and known[1] == before else charge(price, before)
+        end = charge(price, after)
+        self._last = (price, after, end)  # usage comes one after the other: half of the work is known
+        return end - start
 
     def _before(self, name: str) -> int:
         bounds = period(name)

@@ -71,7 +71,7 @@ class Quota:
             self._latest = counter = found
         desk = self.desk
         counter.sequence = desk.sequence
-        desk.changed["counter", *self.place, counter.bounds.start] = counter
+        desk.changed[counter.entry] = counter
         if self.limit.counts == "requests":
             steps = requests * ONE
             counter.flow(desk.clock, steps, covered[1] * ONE)
@@ -126,6 +126,7 @@ class Quota:
 
     def _open(self, bounds: Bounds) -> Counter:
         counter = self.counters[bounds.start] = self._begun(bounds)
+        counter.entry = ("counter", *self.place, bounds.start)
         if bounds.end < FOREVER:
             due = bounds.end + self.limit.window.kept_ms
             self.desk.plan(Due(due, "forget", *self.place, bounds.start))
@@ -157,7 +158,7 @@ class Quota:
         self._flag_overrun(counter, amount)
         counter.quiet_until = self._quiet_until(counter, amount)
         counter.sequence = self.desk.sequence
-        self.desk.changed["counter", *self.place, counter.bounds.start] = counter
+        self.desk.changed[counter.entry] = counter
 
     def _roll(self, counter: Counter) -> None:
         if self.limit.window.kind != "rolling" or not counter.buckets:
@@ -180,7 +181,7 @@ class Quota:
             for other in self.counters.values():
                 if other is not counter:  # what is left for it has changed, too
                     other.quiet_until = 0
-                    self.desk.changed["counter", *self.place, other.bounds.start] = other
+                    self.desk.changed[other.entry] = other
                     other.sequence = self.desk.sequence
 
     def amount(self, counter: Counter) -> int:
@@ -397,6 +398,7 @@ class Quota:
     def restore(self, counter: Counter) -> None:
         """Take back a saved counter; what is due for it is planned again."""
         self.counters[counter.bounds.start] = counter
+        counter.entry = ("counter", *self.place, counter.bounds.start)
         where = (*self.place, counter.bounds.start)
         if counter.bounds.end < FOREVER:
             self.desk.plan(Due(counter.bounds.end + self.limit.window.kept_ms, "forget", *where))

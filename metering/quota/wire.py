@@ -220,7 +220,6 @@ ReplyReason = Literal[
     "lease_ended",
     "reordered",
     "bad_quantity",
-    "bad_request",
 ]
 
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from metering.quota.local import LocalView
 from metering.quota.limits import ONE
+from metering.quota.local import LocalView
 from metering.quota.quotas import Quotas
 from metering.quota.wire import Reply, Reserve
 from tests.quota.world import START, catalog, quotas

@@ -92,7 +92,7 @@ class Run:
 
     # -- steps ------------------------------------------------------------------------------------
 
-    def do_use(self, load: Any, step: dict[str, Any]) -> None:
+    def do_use(self, load: Any, _: dict[str, Any]) -> None:
         load = load if isinstance(load, dict) else {"units": load}
         when = ms(load["time"]) if "time" in load else self.clock
         quantity = units(load["units"])
@@ -138,11 +138,11 @@ class Run:
         lease = self.leases[load].lease if load in self.leases else load
         self.compare(self.owner.ask(Release(self.next_id(), "x", "a", lease)), step["reply"])
 
-    def do_catalog(self, load: dict[str, Any], step: dict[str, Any]) -> None:
+    def do_catalog(self, load: dict[str, Any], _: dict[str, Any]) -> None:
         self.catalog = catalog({**self.body, **load})
         self.owner.adopt(self.catalog)
 
-    def do_grant(self, load: dict[str, Any], step: dict[str, Any]) -> None:
+    def do_grant(self, load: dict[str, Any], _: dict[str, Any]) -> None:
         fact = GrantFact(
             id=load["id"],
             scope=load.get("scope", "a"),
@@ -156,11 +156,11 @@ class Run:
         )
         self.owner.learn(fact)
 
-    def do_set_limit(self, load: dict[str, Any], step: dict[str, Any]) -> None:
+    def do_set_limit(self, load: dict[str, Any], _: dict[str, Any]) -> None:
         amount = text_of(load["amount"]) if "amount" in load else ""
         self.owner.learn(LimitFact("a", load["limit"], amount, load.get("cleared", False), "mira", "call"))
 
-    def do_expect(self, load: dict[str, Any], step: dict[str, Any]) -> None:
+    def do_expect(self, load: dict[str, Any], _: dict[str, Any]) -> None:
         self.take()
         scope, limit = load.get("scope", "a"), load["limit"]
         found = [s for (sc, li, _), s in sorted(self.latest.items()) if (sc, li) == (scope, limit) and s]
@@ -175,7 +175,7 @@ class Run:
             elif name in ("state", "strict_below"):
                 assert getattr(found[-1], name) == wanted, f"{name} is {getattr(found[-1], name)}"
 
-    def do_events(self, load: list[str], step: dict[str, Any]) -> None:
+    def do_events(self, load: list[str], _: dict[str, Any]) -> None:
         self.take()
         found = [
             " ".join(map(str, filter(None, (e.event, e.scope, e.limit, e.percent or e.subject))))
