@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from metering.catalog.resolved import Catalog
-from metering.quota import admission, publish
+from metering.quota import admission, facts, publish
 from metering.quota.account import Account, Watch
 from metering.quota.adoption import Source, adopt, turn_grants
 from metering.quota.desk import Desk, Due
 from metering.quota.history import History, nothing
-from metering.quota.leases import quantity_of
-from metering.quota.limits import Dimensions, Limit
+from metering.quota.limits import Dimensions
 from metering.quota.saved import Restoring, entry_key, remember, value_of
 from metering.quota.wire import Fact, GrantFact, QuotaProgress, Reply, Request, encode, progress_key
 from metering.rating.cards import Price
@@ -133,10 +132,10 @@ class Quotas:
         name = catalog.account_of(fact.scope)
         account = self._accounts.get(name)
         limits = {limit.id: limit for limit in catalog.timeline(fact.scope).at(self.desk.clock)}
-        problem = _problem(fact, limits)
+        problem = facts.problem(fact, limits)
         if problem or account is None:
             self.desk.step()
-            self._refuse(fact, name, problem or f"`{fact.scope}` has no limits")
+            facts.refuse(self.desk, fact, name, problem or f"`{fact.scope}` has no limits")
             return False
         place = remember(account, fact)
         if place is None:
@@ -144,7 +143,7 @@ class Quotas:
         self.desk.changed[place] = fact
         self.desk.step()
         if isinstance(fact, GrantFact):
-            self._tell_grant(fact, name)
+            facts.tell_grant(self.desk, fact, name)
         self._sources.pop(name, None)
         self._adopt(name, catalog)
         return True
@@ -250,56 +249,3 @@ class Quotas:
         span = terms.agreement.at(second) if terms is not None else None
         names = span.by_meter.get(meter, ()) if span is not None else ()
         return span.prices[names[0]] if span is not None and names else None
-
-    # -- facts ------------------------------------------------------------------------------------
-
-    def _tell_grant(self, fact: GrantFact, account: str) -> None:
-        self.desk.announce(
-            "grant_revoked" if fact.revoked else "grant_added",
-            account,
-            fact.scope,
-            fact.limit,
-            fact.id,
-            self.desk.sequence,
-            account=account,
-            scope=fact.scope,
-            limit=fact.limit,
-            subject=fact.id,
-            quantity=fact.amount,
-            actor=fact.actor,
-            reason=fact.reason,
-        )
-
-    def _refuse(self, fact: Fact, account: str, detail: str) -> None:
-        self.desk.announce(
-            "refused",
-            account,
-            fact.scope,
-            fact.limit,
-            self.desk.sequence,
-            account=account,
-            scope=fact.scope,
-            limit=fact.limit,
-            actor=fact.actor,
-            reason=fact.reason,
-            detail=detail,
-        )
-
-
-def _problem(fact: Fact, limits: dict[str, Limit]) -> str:
-    """Why a fact cannot be in force; empty when it can."""
-    limit = limits.get(fact.limit)
-    if limit is None:
-        there = ", ".join(f"`{name}`" for name in sorted(limits)) or "none"
-        return f"`{fact.scope}` has no limit `{fact.limit}`; there is: {there}"
-    is_grant = isinstance(fact, GrantFact)
-    if not is_grant and not fact.amount:
-        return ""
-    amount = quantity_of(fact.amount)
-    if amount is None:
-        return f"`{fact.amount}` is no amount of 10^-6"
-    if is_grant and limit.window.kind == "rolling":
-        return "a rolling limit has no base that a grant could follow; set its amount instead"
-    if isinstance(fact, GrantFact) and (amount == 0 or (fact.ends and fact.ends <= fact.starts)):
-        return "a grant is more than nothing, and begins before it ends"
-    return ""
