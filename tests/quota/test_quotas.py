@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
+from metering.catalog.load import load_texts
 from metering.quota.limits import ONE
 from metering.quota.quotas import Quotas
 from metering.quota.wire import GrantFact, QuotaProfile, Reserve, decode_state
-from tests.quota.world import DAY, HOUR, START, catalog, events, quotas, states
+from tests.quota.world import DAY, HOUR, METERS, START, catalog, events, quotas, states
 
 LIMIT = {"id": "l", "meter": "tokens", "units": 100, "window": "day"}
 
@@ -79,6 +80,37 @@ def test_a_window_that_nothing_can_correct_is_a_tombstone() -> None:
     taken = found.take(0)
     assert taken.states == [(msgspec.json.encode(["state", "a", "a", "l", START]), None)]
     assert [value for _, value in taken.entries] == [None]
+
+
+def test_usage_of_a_forgotten_window_does_not_begin_it_anew() -> None:
+    found = owner()
+    found.advance(START + 8 * DAY)
+    use(found, 1)
+    assert found.take(1) == ([], [], [])
+
+
+def test_a_plan_that_begins_brings_its_limits() -> None:
+    plans = """
+plans:
+  - {id: small, name: S, rate_card: card, limits: [{id: l, meter: tokens, units: 100, window: day}]}
+  - {id: large, name: L, rate_card: card, limits: [{id: l, meter: tokens, units: 900, window: day}]}
+customers:
+  - id: a
+    name: A
+    currency: USD
+    start: 2023-01-01T00:00:00Z
+    plans: [{plan: small, from: 2023-01-01T00:00:00Z}, {plan: large, from: 2023-11-01T12:00:00Z}]
+"""
+    found = quotas(load_texts({"m.yaml": METERS, "p.yaml": plans}))
+    use(found, 100)
+    assert [s.state for s in states(found.take(0))] == ["blocked"]
+    found.advance(START + 13 * HOUR)
+    taken = found.take(0)
+    assert [(s.state, s.amount) for s in states(taken)] == [("ok", str(900 * ONE))]
+    assert [(e.event, e.at) for e in events(taken)] == [
+        ("limit_changed", START + 12 * HOUR),
+        ("unblocked", START + 12 * HOUR),
+    ]
 
 
 def test_a_limit_that_is_dropped_takes_its_windows_with_it() -> None:
