@@ -46,7 +46,7 @@ class Quotas:
     """The state of all quotas in one partition; `owns` says which accounts live in it.
 
     `history` gives what was metered before a limit existed. `lag_ms` is how long a state takes to its
-    readers; an agent may set `desk.lag_ms` to what it measures, because it only sizes hints.
+    readers at most; equal on every worker, because reservations leave room for usage on its way.
     """
 
     def __init__(
