@@ -126,16 +126,17 @@ def _reserve(account: Account, request: Reserve) -> Reply:
     )
     account.hold(lease)
     for quota, counter in places:
-        _assert_admitted(quota, counter)
+        if lease.held_requests if quota.limit.counts == "requests" else lease.held:
+            _assert_admitted(quota, counter)
     return _granted(account, request, lease, places)
 
 
 def _assert_admitted(quota: Quota, counter: Counter) -> None:
-    """What was just reserved fits: the law of a hard limit. Other usage may have passed it before."""
+    """What was just reserved fits: the law of a hard limit."""
     if quota.limit.kind != "hard":
         return
     amount = quota.amount(counter)
-    assert counter.held == 0 or counter.posted + quota.reserved(counter) <= amount, (
+    assert counter.posted + quota.reserved(counter) <= amount, (
         f"{quota.place}: {counter.posted} + {quota.reserved(counter)} > {amount}"
     )
 

@@ -12,6 +12,8 @@ def problem(fact: Fact, limits: dict[str, Limit]) -> str:
     if limit is None:
         there = ", ".join(f"`{name}`" for name in sorted(limits)) or "none"
         return f"`{fact.scope}` has no limit `{fact.limit}`; there is: {there}"
+    if isinstance(fact, GrantFact) and fact.revoked:
+        return ""
     is_grant = isinstance(fact, GrantFact)
     if not is_grant and not fact.amount:
         return ""

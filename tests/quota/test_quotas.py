@@ -180,6 +180,14 @@ def test_a_grant_of_no_amount_is_refused(amount: str) -> None:
     assert not owner().learn(GrantFact("g", "a", "l", amount, START))
 
 
+def test_a_grant_is_revoked_without_naming_its_amount() -> None:
+    found = owner(units=0)
+    found.learn(GrantFact("g", "a", "l", str(5 * ONE), START))
+    assert found.learn(GrantFact("g", "a", "l", "", 0, revoked=True))
+    use(found, 1)
+    assert states(found.take(0))[-1].amount == "0"
+
+
 def test_facts_name_who_and_why() -> None:
     found = owner()
     found.learn(GrantFact("g", "a", "l", str(ONE), START, actor="mira", reason="an outage"))
