@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 help: ## show what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -37,6 +37,12 @@ bench-whatif: $(READY) ## a month of 100,000 customer-meters rated again under a
 bench-dedupe: $(READY) ## 35 days of ids on disk: bytes an id, microseconds an event
 	$(BIN)/python -m tests.bench.bench_dedupe
 
+bench-quota: $(READY) ## a client's check and the fold's post of an event, in nanoseconds
+	$(BIN)/python -m tests.bench.bench_quota
+
+bench-overshoot: $(READY) ## how far clients pass a hard limit, beside the published bounds
+	$(BIN)/python -m tests.quota.overshoot
+
 check: $(READY) ## ruff, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,4 +52,4 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test chaos simulate bench-rating bench-whatif bench-dedupe check clean
+.PHONY: help demo test chaos simulate bench-rating bench-whatif bench-dedupe bench-quota bench-overshoot check clean

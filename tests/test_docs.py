@@ -8,10 +8,15 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from metering.catalog.load import load_texts
 from metering.catalog.price_files import Model
+from metering.quota.limits import Kind
+from metering.quota.wire import ReplyReason
 from metering.rating import charge, load_card
 from metering.rating.usage import Aggregation
 from metering.settings import Settings
+from tests.quota.scenario import Run
+from tests.quota.world import METERS
 
 ROOT = Path(__file__).parent.parent
 
@@ -62,3 +67,23 @@ def test_every_model_of_the_catalog_is_on_the_page() -> None:
 
 def test_every_aggregation_is_on_the_page() -> None:
     assert not [name for name in get_args(Aggregation) if f"`{name}`" not in RATING]
+
+
+QUOTAS = (ROOT / "docs" / "quotas.md").read_text()
+LIMITS, RULE = re.findall(r"```yaml\n(.*?)```", QUOTAS, re.S)
+
+
+def test_the_limits_on_the_page_are_a_catalog() -> None:
+    catalog = load_texts({"meters.yaml": METERS, "limits.yaml": LIMITS})
+    kinds = {limit.kind for limit in catalog.limits_of("acme-de", 0)}
+    assert kinds == set(get_args(Kind))
+    assert [g.id for g in catalog.grants_of("harbour")] == ["launch"]
+
+
+def test_the_scenario_on_the_page_ends_as_it_says() -> None:
+    Run(yaml.safe_load(RULE)).run()
+
+
+def test_every_answer_to_a_request_is_on_the_page_of_quotas() -> None:
+    told = set(re.findall(r"`(\w+)`", QUOTAS)) | {"ok", "free", "granted", "reduced", "released"}
+    assert not set(get_args(ReplyReason)) - told

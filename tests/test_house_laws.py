@@ -14,6 +14,7 @@ FOLDS = (
 ).split()
 PURE = [
     *sorted((ROOT / "metering" / "rating").glob("*.py")),
+    *sorted((ROOT / "metering" / "quota").glob("*.py")),
     *(ROOT / "metering" / "state" / f"{name}.py" for name in FOLDS),
 ]
 AGENTS = sorted((ROOT / "metering" / "agents").glob("*.py"))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from metering.catalog.limit_files import BillingDay, GrantFile, LimitFile, PoolFile, Zone
 from metering.catalog.price_files import DiscountFile, PriceFile
 from metering.catalog.values import Currency, Fee, Frozen, FullHour, Name, Path, Text, UnitPrice
 from metering.rating.usage import Aggregation
@@ -14,9 +15,12 @@ __all__ = [
     "CatalogFile",
     "ContractFile",
     "CustomerFile",
+    "GrantFile",
+    "LimitFile",
     "MeterFile",
     "OverrideFile",
     "PlanFile",
+    "PoolFile",
     "PriceFile",
     "RateCardFile",
     "UnitFile",
@@ -207,6 +211,7 @@ class PlanFile(ConditionsFile):
     id: Name
     name: str
     rate_card: Name
+    limits: tuple[LimitFile, ...] = ()
 
 
 class ContractFile(ConditionsFile):
@@ -214,6 +219,7 @@ class ContractFile(ConditionsFile):
 
     id: Name
     name: str = ""
+    limits: tuple[LimitFile, ...] = ()
 
 
 class PhaseFile(Frozen):
@@ -227,7 +233,8 @@ class PhaseFile(Frozen):
 class CustomerFile(ConditionsFile):
     """Who is charged, from when until when, under which plan or sequence of plans.
 
-    Customers of a `pool` run through the tiers together; their events are keyed by the pool.
+    Customers of a `pool` run through the tiers together; their events are keyed by the pool. Windows of
+    limits turn in the `zone`, a billing period's on the `billing_day`.
     """
 
     id: Text
@@ -240,6 +247,9 @@ class CustomerFile(ConditionsFile):
     start: FullHour
     end: FullHour | None = None
     stripe_customer: str | None = None
+    limits: tuple[LimitFile, ...] = ()
+    zone: Zone = "UTC"
+    billing_day: BillingDay = 1
 
     @property
     def phases(self) -> tuple[PhaseFile, ...]:
@@ -271,7 +281,9 @@ class CatalogFile(Frozen):
     rate_cards: tuple[RateCardFile, ...] = ()
     plans: tuple[PlanFile, ...] = ()
     contracts: tuple[ContractFile, ...] = ()
+    pools: tuple[PoolFile, ...] = ()
     customers: tuple[CustomerFile, ...] = ()
+    grants: tuple[GrantFile, ...] = ()
 
 
 def overridden(price: PriceFile | None, override: OverrideFile) -> PriceFile:
