@@ -9,7 +9,7 @@ import msgspec
 from metering.backfill.archive import Archived, Book, plain_of
 from metering.catalog.resolved import Catalog
 from metering.rating.money import MICRO, parse_decimal
-from metering.records import Charge, DeadLetter, HourlyTotal, RatingError, Watermark, decode, encode
+from metering.records import Charge, DeadLetter, HourlyTotal, RatingError, Watermark, decode, encode, version
 from metering.state import calendar
 from metering.state.accounts import Accounts
 from metering.state.calendar import HOUR_MS, is_closed, period_of
@@ -132,7 +132,8 @@ def rate(
     fold, changes = RateFold(rules), list(changed)
     since = min(period_of(total.hour) for total in changes)
     before = _history(fold, terms, totals, since, watermark)
-    later = [encode(_normal(total, "2")) for total in changes]
+    stamp = str(version(rules.epoch, 2))
+    later = [encode(_normal(total, stamp)) for total in changes]
     _fold(fold, later, 0, terms.in_force)
     return _difference(before, _records(fold.changes()))
 
@@ -143,24 +144,24 @@ def _history(
     by_period: defaultdict[str, list[HourlyTotal]] = defaultdict(list)
     for total in totals:
         by_period[period_of(total.hour)].append(total)
-    names = [since, *by_period]
+    names, first = [since, *by_period], str(version(fold.rules.epoch, 1))
     made: list[Any] = []
     for name in calendar.periods_between(min(names), max(period_of(watermark // 1_000), *names)):
-        span, values = calendar.period(name), [encode(_normal(t, "1")) for t in by_period[name]]
-        values.insert(0, encode(Watermark(0, span.starts * 1_000, "0")))
+        span, values = calendar.period(name), [encode(_normal(t, first)) for t in by_period[name]]
+        values.insert(0, encode(Watermark(0, span.starts * 1_000, first)))
         closes = is_closed(name, watermark, fold.rules.grace_hours)
         if closes:
             until = span.ends * 1_000 + fold.rules.grace_hours * HOUR_MS
-            values.append(encode(Watermark(0, until, "0")))
+            values.append(encode(Watermark(0, until, first)))
         _fold(fold, values, 0, terms.at_close(name) if closes else terms.in_force)
         made += _records(fold.changes())
-    _fold(fold, [encode(Watermark(0, watermark, "0"))], 0, terms.in_force)
+    _fold(fold, [encode(Watermark(0, watermark, first))], 0, terms.in_force)
     return made + _records(fold.changes())
 
 
-def _normal(total: HourlyTotal, version: str) -> HourlyTotal:
+def _normal(total: HourlyTotal, stamp: str) -> HourlyTotal:
     dimensions = dict(sorted(total.dimensions.items()))
-    return msgspec.structs.replace(total, version=version, dimensions=dimensions)
+    return msgspec.structs.replace(total, version=stamp, dimensions=dimensions)
 
 
 def _difference(before: list[Any], changed: list[Any]) -> Rated:
