@@ -81,8 +81,11 @@ def installed(world: World) -> Iterator[None]:
     async def connect(*_: str) -> Client:
         return Client(world.books, world.chance)
 
-    def die(event: str, **facts: object) -> None:
-        processes.die(world, event, facts)
+    def die(event: str, error: Exception | None = None, **facts: object) -> None:
+        processes.die(world, event, facts | ({} if error is None else {"error": repr(error)}))
+
+    async def no_epoch(*_: object) -> None:
+        """Nothing was ever moved."""
 
     def open_folder(path: str, **_: Any) -> disk.Database:
         return disk.Database(world.disks[PROCESS.get().name], path)
@@ -96,6 +99,8 @@ def installed(world: World) -> Iterator[None]:
     # Pure functions of a catalog revision that take milliseconds.
     places: list[tuple[Any, str, Any]] = [
         (worker, "die", die),
+        (worker, "latest_epoch", no_epoch),
+        (sink, "die", die),
         (worker, "time", clock),
         (worker, "follow", world.follow),
         (sink, "time", clock),
