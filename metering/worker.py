@@ -15,7 +15,7 @@ from faust.types import TP
 from metering.catalog.reader import follow
 from metering.catalog.resolved import Catalog
 from metering.ending import die
-from metering.epochs import latest_epoch, refuse_other_epoch
+from metering.epochs import Epoch, latest_epoch, refuse_lost_state, refuse_other_epoch
 from metering.events import TICK_TYPE
 from metering.records import Progress, encode, key
 from metering.recovery.evidence import refuse_other_revisions
@@ -56,6 +56,7 @@ class Worker:
         self._last_seek: dict[TP, float] = {}
         self._awake = time.monotonic()
         self._loading = 0  # a large state takes its time; that is no freeze
+        self._epoch: Epoch | None = None
         self._catalog_known = asyncio.Event()
         self._recurring: tuple[Catalog, set[int]] | None = None  # partitions with fees without usage
         self._following: asyncio.Task[None] | None = None
@@ -75,7 +76,8 @@ class Worker:
         """Load the states of the assigned partitions; see `transport.Positions`."""
         self._loading += 1
         try:
-            refuse_other_epoch(self.settings, await latest_epoch(self.settings))
+            self._epoch = await latest_epoch(self.settings)
+            refuse_other_epoch(self.settings, self._epoch)
             await opening.check_partitions(self.settings, self.publisher)
             await self._wait_for_catalog()
             for tp in self._released.keys() - tps:
@@ -114,6 +116,7 @@ class Worker:
             kept.close()
         durable = self._open(tp)
         if await durable.load() is None and self.catalog is not None:
+            refuse_lost_state(self.settings, self._epoch, *tp)
             await refuse_other_revisions(self.settings, self.bounds, tp, self.catalog.revision)
         durable.check_reachable(await self.bounds.of(*tp), tp.topic)
         return durable
