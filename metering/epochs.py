@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from metering.errors import UserError
 from metering.settings import Settings
+from metering.stopping import stop
 from metering.topics import Names
 
 _READ_SECONDS = 30.0
@@ -57,7 +58,7 @@ async def latest_epoch(settings: Settings) -> Epoch | None:
             hint="is the broker reachable, and were the topics created (`metering topics apply`)?",
         ) from error
     finally:
-        await consumer.stop()
+        await stop(consumer)
 
 
 def refuse_other_epoch(settings: Settings, latest: Epoch | None) -> None:

@@ -82,6 +82,8 @@ class Worker:
             await self._wait_for_catalog()
             for tp in self._released.keys() - tps:
                 self._released.pop(tp).close()
+            for tp in self._owned.keys() - tps:  # loaded when it was on its way to somebody else
+                self._owned.pop(tp).close()
             for tp in tps - self._owned.keys():
                 durable = await self._take_over(tp)
                 catalog = await self._wait_for_catalog(durable.fold.revision)
@@ -115,10 +117,14 @@ class Worker:
                 return kept
             kept.close()
         durable = self._open(tp)
-        if await durable.load() is None and self.catalog is not None:
-            refuse_lost_state(self.settings, self._epoch, *tp)
-            await refuse_other_revisions(self.settings, self.bounds, tp, self.catalog.revision)
-        durable.check_reachable(await self.bounds.of(*tp), tp.topic)
+        try:
+            if await durable.load() is None and self.catalog is not None:
+                refuse_lost_state(self.settings, self._epoch, *tp)
+                await refuse_other_revisions(self.settings, self.bounds, tp, self.catalog.revision)
+            durable.check_reachable(await self.bounds.of(*tp), tp.topic)
+        except BaseException:  # also when it is given up: the folder is opened again at once
+            durable.close()
+            raise
         return durable
 
     def _open(self, tp: TP) -> DurableFold:

@@ -25,6 +25,7 @@ from metering.state.fold import Changes, Entry, Output, Saved, Segment, place_in
 from metering.state.formats import FORMAT, entry_of, refuse_unreadable, segment_of
 from metering.state.publish import Keyed, Publisher
 from metering.state.store import PARTITIONS_HINT
+from metering.stopping import stop
 
 READ_SECONDS = 120.0  # a journal is read at about 100 MB/s
 _SEGMENT_PART_BYTES = 4 << 20
@@ -236,7 +237,7 @@ class _Reader:
                 hint="is the broker reachable, and were the topics created (`metering topics apply`)?",
             ) from error
         finally:
-            await consumer.stop()
+            await stop(consumer)
 
 
 def _put(held: dict[bytes, bytes], key: bytes, value: bytes | None) -> None:
