@@ -13,7 +13,8 @@ from metering.state.checkpoint import DurableFold
 from metering.state.dedupe import DAY_MS, HORIZON_DAYS
 from metering.state.fold import Changes, Entry, Output, Saved, Segment, place_in_log
 from metering.state.formats import FORMAT
-from metering.state.journal import Journal, _Pending, _Reader
+from metering.state.journal import Journal, _Reader
+from metering.state.journal_records import Pending, key_at
 from metering.state.publish import BATCH_BYTES, Publisher
 from metering.state.store import Identity, Store
 from metering.topics import Names, apply, specs
@@ -80,7 +81,7 @@ def test_pending_outputs_of_a_worker_that_was_replaced_take_nothing_away(deploym
         await journal.append(0, ours)
         replaced = opening.journal(deployment, journal._publisher, Names(deployment).events)
         for other in late:
-            parts = [Output(replaced._state_topic, k, v) for k, v in _Pending.of(other).parts.items()]
+            parts = [Output(replaced._state_topic, k, v) for k, v in Pending.of(other).parts.items()]
             await replaced._publisher.publish(0, parts)  # it dies before its position is there
         found = await journal.read(0, 1)
         assert found is not None
@@ -99,6 +100,50 @@ def test_pending_outputs_are_struck_out_by_the_next_position(deployment: Setting
         found = await journal.read(0, 1)
         assert found is not None
         assert found[1] == []
+
+    with_journal(deployment, work)
+
+
+def test_a_position_that_lands_late_finds_its_pending_outputs(deployment: Settings) -> None:
+    """Its request was on the way when its worker died, and its successor began from the position before."""
+    late = msgspec.structs.replace(BEFORE, offset=30, outputs=[Output("somewhere", b"k", b"late")])
+
+    async def work(journal: Journal) -> None:
+        await journal.append(0, BEFORE)
+        parts = [Output(journal._state_topic, k, v) for k, v in Pending.of(late).parts.items()]
+        await journal._publisher.publish(0, parts)
+        successor = opening.journal(deployment, journal._publisher, Names(deployment).events)
+        found = await successor.read(0, 1)
+        assert found is not None
+        assert found[0].offset == 10
+        await journal.append(0, late)
+        await successor.append(0, msgspec.structs.replace(BEFORE, offset=20))
+        found = await successor.read(0, 1)
+        assert found is not None
+        assert (found[0].offset, found[1]) == (30, late.outputs)
+
+    with_journal(deployment, work)
+
+
+def test_a_stale_position_behind_a_newer_one_does_not_outlive_it(deployment: Settings) -> None:
+    """Compaction keeps the last record of each key: of two positions it must keep both."""
+
+    async def work(journal: Journal) -> None:
+        replaced = opening.journal(deployment, journal._publisher, Names(deployment).events)
+        await journal.append(0, msgspec.structs.replace(BEFORE, offset=20))
+        await replaced.append(0, BEFORE)
+        reader = _Reader(deployment.brokers(), journal._state_topic, 0)
+        kept = list({key: value async for key, value in reader.records()}.items())
+        await journal.strike_out(0)
+        await journal._publisher.append(journal._state_topic, 0, kept)
+        found = await journal.read(0, 1)
+        assert found is not None
+        assert found[0].offset == 20
+        await journal.append(0, msgspec.structs.replace(BEFORE, offset=40))
+        held = {key: value async for key, value in reader.records()}
+        assert [k for k, value in held.items() if k.startswith(b"p") and value] == [
+            key_at(b"p", 40 + (1 << 48))
+        ]
 
     with_journal(deployment, work)
 
