@@ -64,6 +64,7 @@ class DurableFold:
 
     async def load(self) -> int | None:
         """Bring the state back; the offset to continue from, None for the log's beginning."""
+        self._publisher.renew()
         # 1. which durable copy is ahead?
         local = self._store.offset()
         remote = await self._journal.position(self.partition, self._epoch)
@@ -76,7 +77,7 @@ class DurableFold:
         if pending is not None:
             log.info("checkpoint_resumed", partition=self.partition, offset=pending.offset)
             await self._journal.append(self.partition, pending)
-            await self._publisher.publish(self.partition, pending.outputs)
+            await self._publisher.publish_results(self.partition, pending.outputs)
             self._store.settle(pending)
         # 3. into memory
         saved = self._store.load()
@@ -95,7 +96,7 @@ class DurableFold:
         saved, outputs = found
         log.info("state_rebuilt_from_journal", partition=self.partition, offset=saved.offset)
         # Before the state is ours: once it is on this disk, nobody asks the journal again.
-        await self._publisher.publish(self.partition, outputs)
+        await self._publisher.publish_results(self.partition, outputs)
         self._store.replace(saved)
 
     async def _begin_journal(self, local: int | None) -> None:
@@ -139,7 +140,7 @@ class DurableFold:
             if isinstance(self.fold, MeterFold):
                 self._spill(self.fold)  # what it moves to disk was just written
             await self._journal.append(self.partition, changes)
-            await self._publisher.publish(self.partition, changes.outputs)
+            await self._publisher.publish_results(self.partition, changes.outputs)
             self._store.settle(changes)
             self.saved_offset, self.saved = changes.offset, snapshot
             return changes.offset
