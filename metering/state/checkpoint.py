@@ -153,7 +153,13 @@ class DurableFold:
 
     async def is_current(self) -> bool:
         """Whether nobody else has moved this partition on since our last checkpoint."""
-        return await self._journal.position(self.partition, self._epoch) == self.saved_offset
+        position = await self._journal.position(self.partition, self._epoch)
+        return position == self.saved_offset and self.revision == self.fold.revision
+
+    @property
+    def revision(self) -> int:
+        """The newest catalog revision that this partition was rated under, by us or by another owner."""
+        return max(self.fold.revision, self._journal.revision(self.partition))
 
     def check_reachable(self, log_now: Bounds, topic: str) -> None:
         """Refuse to go on when the log no longer holds what the state needs next."""

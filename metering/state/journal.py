@@ -31,8 +31,8 @@ from metering.state.journal_records import (
     Pending,
     Position,
     cut,
-    key_at,
     outputs_of,
+    position_key,
     put,
 )
 from metering.state.publish import Keyed, Publisher
@@ -60,6 +60,7 @@ class Journal:
         self._partitions = partitions
         # By partition: keys and their places; a position that lies behind a place strikes its keys out.
         self._left: dict[int, dict[bytes, int]] = {}
+        self._revisions: dict[int, int] = {}
 
     async def append(self, partition: int, changes: Changes) -> None:
         """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
@@ -73,12 +74,13 @@ class Journal:
         records += [
             (b"e" + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
         ]
-        position = self._made(changes.epoch, changes.offset, changes.header, pending.name)
-        records.append((key_at(POSITION, here), _pack(position)))
+        position = self._made(changes.epoch, changes.offset, changes.header, pending.name, changes.revision)
+        records.append((position_key(position), _pack(position)))
         await self._publisher.append_at_once(self._state_topic, partition, records)
         for key in passed:
             del left[key]
-        left.update(dict.fromkeys([*pending.parts, key_at(POSITION, here)], here))
+        left.update(dict.fromkeys([*pending.parts, position_key(position)], here))
+        self._note(partition, changes.revision)
 
     async def _append_segments(self, partition: int, epoch: int, segments: Iterable[Segment]) -> None:
         key = b"%d" % epoch  # offsets of another epoch are other events
@@ -99,10 +101,10 @@ class Journal:
         await self._append_segments(partition, epoch, saved.segments)
         records: list[Keyed] = [(b"e" + e.key, _pack((e.version, e.value))) for e in saved.entries]
         await self._publisher.append(self._state_topic, partition, records)
-        here = place_in_log(epoch, saved.offset)
-        position = (key_at(POSITION, here), _pack(self._made(epoch, saved.offset, saved.header)))
-        await self._publisher.append_at_once(self._state_topic, partition, [position])
-        self._left.setdefault(partition, {})[position[0]] = here
+        position = self._made(epoch, saved.offset, saved.header)
+        place = position_key(position)
+        await self._publisher.append_at_once(self._state_topic, partition, [(place, _pack(position))])
+        self._left.setdefault(partition, {})[place] = place_in_log(epoch, saved.offset)
 
     async def position(self, partition: int, epoch: int) -> int | None:
         """The newest position in the journal; None when it is empty. Reads one record."""
@@ -111,14 +113,23 @@ class Journal:
             if key[:1] == POSITION and value is not None:
                 position = self._position(value, partition, epoch)
                 if position.epoch == epoch:
+                    self._note(partition, position.revision)
                     return position.offset
         saved = await self.read(partition, epoch)
         return saved[0].offset if saved else None
+
+    def revision(self, partition: int) -> int:
+        """The newest catalog revision that was seen in the journal: with less, nobody may go on."""
+        return self._revisions.get(partition, 0)
+
+    def _note(self, partition: int, revision: int) -> None:
+        self._revisions[partition] = max(revision, self.revision(partition))
 
     async def read(self, partition: int, epoch: int) -> tuple[Saved, list[Output]] | None:
         """The state that the journal holds and its pending outputs; None when it is empty."""
         found = await self._read_state(partition, epoch)
         self._left[partition] = found.places()
+        self._note(partition, found.revision)
         position = found.newest(epoch)
         if position is None:
             return None
@@ -147,8 +158,10 @@ class Journal:
                     found.entries[key[1:]] = version, body
         return found
 
-    def _made(self, epoch: int, offset: int, header: bytes, pending: bytes = b"") -> Position:
-        return Position(epoch, offset, header, self._partitions, FORMAT, pending)
+    def _made(
+        self, epoch: int, offset: int, header: bytes, pending: bytes = b"", revision: int = 0
+    ) -> Position:
+        return Position(epoch, offset, header, self._partitions, FORMAT, pending, revision)
 
     def _position(self, value: bytes, partition: int, epoch: int) -> Position:
         """A position, unless it says that this journal is not for us to write."""

@@ -27,6 +27,7 @@ class Position(msgspec.Struct, frozen=True):
     partitions: int = 0
     format: int = 2  # it was not written before
     pending: bytes = b""  # the name of its pending outputs, when it has some
+    revision: int = 0  # the catalog revision that a rate fold's state was rated under
 
 
 class _PendingOfFormat2(msgspec.Struct, frozen=True):
@@ -57,9 +58,17 @@ class Found(msgspec.Struct):
     pending: dict[bytes, bytes] = {}
 
     def newest(self, epoch: int) -> Position | None:
-        """The highest position of an epoch."""
+        """The highest position of an epoch; of two at one place the one that was rated earlier.
+
+        The entries beside it may be of either; the next owner rates them again under the newer revision.
+        """
         found = [p for p in self.positions.values() if p.epoch == epoch]
-        return max(found, key=lambda p: (p.offset, p.format), default=None)
+        return max(found, key=lambda p: (p.offset, p.format, -p.revision), default=None)
+
+    @property
+    def revision(self) -> int:
+        """The newest revision that anything here was rated under."""
+        return max((p.revision for p in self.positions.values()), default=0)
 
     def places(self) -> dict[bytes, int]:
         """The keys that a later checkpoint strikes out, and the places that it must have passed."""
@@ -70,6 +79,11 @@ class Found(msgspec.Struct):
 def key_at(kind: bytes, place: int) -> bytes:
     """The key of a position or of pending outputs."""
     return kind + _PLACE.pack(place)
+
+
+def position_key(position: Position) -> bytes:
+    """The key of a position: what was rated under one revision takes nothing of another's away."""
+    return key_at(POSITION, place_in_log(position.epoch, position.offset)) + b"%d" % position.revision
 
 
 def _place_of(key: bytes) -> int:
