@@ -40,6 +40,7 @@ class Producer:
         return Batch()
 
     async def send_batch(self, batch: Batch, _topic: str, *, partition: int) -> "asyncio.Future[None]":
+        assert partition == 0
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not self.late:
             self.late = batch.records
