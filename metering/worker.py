@@ -86,7 +86,7 @@ class Worker:
                 self._owned.pop(tp).close()
             for tp in tps - self._owned.keys():
                 durable = await self._take_over(tp)
-                catalog = await self._wait_for_catalog(durable.fold.revision)
+                catalog = await self._wait_for_catalog(durable.revision)
                 durable.fold.adopt(catalog)  # it may be newer than what the state was rated with
                 self._owned[tp] = durable
                 self._last_batch[tp] = time.monotonic()

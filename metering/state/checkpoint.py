@@ -64,6 +64,7 @@ class DurableFold:
 
     async def load(self) -> int | None:
         """Bring the state back; the offset to continue from, None for the log's beginning."""
+        self._publisher.renew()
         # 1. which durable copy is ahead?
         local = self._store.offset()
         remote = await self._journal.position(self.partition, self._epoch)
@@ -76,7 +77,7 @@ class DurableFold:
         if pending is not None:
             log.info("checkpoint_resumed", partition=self.partition, offset=pending.offset)
             await self._journal.append(self.partition, pending)
-            await self._publisher.publish(self.partition, pending.outputs)
+            await self._publisher.publish_results(self.partition, pending.outputs)
             self._store.settle(pending)
         # 3. into memory
         saved = self._store.load()
@@ -95,7 +96,7 @@ class DurableFold:
         saved, outputs = found
         log.info("state_rebuilt_from_journal", partition=self.partition, offset=saved.offset)
         # Before the state is ours: once it is on this disk, nobody asks the journal again.
-        await self._publisher.publish(self.partition, outputs)
+        await self._publisher.publish_results(self.partition, outputs)
         self._store.replace(saved)
 
     async def _begin_journal(self, local: int | None) -> None:
@@ -139,7 +140,7 @@ class DurableFold:
             if isinstance(self.fold, MeterFold):
                 self._spill(self.fold)  # what it moves to disk was just written
             await self._journal.append(self.partition, changes)
-            await self._publisher.publish(self.partition, changes.outputs)
+            await self._publisher.publish_results(self.partition, changes.outputs)
             self._store.settle(changes)
             self.saved_offset, self.saved = changes.offset, snapshot
             return changes.offset
@@ -152,7 +153,13 @@ class DurableFold:
 
     async def is_current(self) -> bool:
         """Whether nobody else has moved this partition on since our last checkpoint."""
-        return await self._journal.position(self.partition, self._epoch) == self.saved_offset
+        position = await self._journal.position(self.partition, self._epoch)
+        return position == self.saved_offset and self.revision == self.fold.revision
+
+    @property
+    def revision(self) -> int:
+        """The newest catalog revision that this partition was rated under, by us or by another owner."""
+        return max(self.fold.revision, self._journal.revision(self.partition))
 
     def check_reachable(self, log_now: Bounds, topic: str) -> None:
         """Refuse to go on when the log no longer holds what the state needs next."""

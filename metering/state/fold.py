@@ -73,7 +73,7 @@ class Changes(msgspec.Struct, frozen=True):
     """All that one checkpoint has to make durable, in a form that can be repeated.
 
     `offset` is the position that the state includes; `header` is the fold's own small state
-    (counters, watermark).
+    (counters, watermark); `revision` is the catalog revision that it was rated under, see `Fold`.
     """
 
     epoch: int
@@ -83,6 +83,7 @@ class Changes(msgspec.Struct, frozen=True):
     segments: list[Segment]
     expired_before: int
     outputs: list[Output]
+    revision: int = 0
 
 
 class Saved(NamedTuple):

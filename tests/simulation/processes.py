@@ -69,19 +69,9 @@ async def worker(world: "World", process: Process) -> None:
     process.spawn(every(world, AWAKE, stay_awake))
 
 
-class SimulatedSink(Sink):
-    """The sink, whose end is not the end of the test."""
-
-    world: "World"
-
-    def _die(self, event: str, error: Exception) -> NoReturn:
-        die(self.world, event, error)
-
-
 async def sink(world: "World", process: Process) -> None:
     """One sink process."""
-    made = SimulatedSink(world.settings.model_copy(update={"instance": process.name}))
-    made.world = world
+    made = Sink(world.settings.model_copy(update={"instance": process.name}))
     names = made.names
     results = {names.hourly, names.charges, names.rejected, names.progress}
     member = Member(world.sinks, process, made, [{names.events}, results])

@@ -92,7 +92,7 @@ async def publish_before_journal(durable: DurableFold) -> int | None:
             return durable.saved_offset
         snapshot = durable._snapshot()
         durable._store.write(changes)
-        await durable._publisher.publish(durable.partition, changes.outputs)
+        await durable._publisher.publish_results(durable.partition, changes.outputs)
         waiting = _unwritten.setdefault(durable, [])
         waiting.append(changes)
         if len(waiting) == 3 or durable.saved_offset is None:
@@ -117,7 +117,7 @@ async def settle_before_publish(durable: DurableFold) -> int | None:
         durable._store.write(changes)
         await durable._journal.append(durable.partition, changes)
         durable._store.settle(changes)
-        await durable._publisher.publish(durable.partition, changes.outputs)
+        await durable._publisher.publish_results(durable.partition, changes.outputs)
         durable.saved_offset, durable.saved = changes.offset, snapshot
         return changes.offset
 
@@ -158,7 +158,7 @@ async def publish_when_rebuilt(durable: DurableFold) -> None:
     found = await durable._journal.read(durable.partition, durable._epoch)
     assert found is not None
     durable._store.replace(found[0])
-    await durable._publisher.publish(durable.partition, found[1])
+    await durable._publisher.publish_results(durable.partition, found[1])
 
 
 # -- the database and the sink -------------------------------------------------------------------
