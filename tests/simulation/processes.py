@@ -39,7 +39,9 @@ async def every(world: "World", seconds: float, work: Callable[[], Awaitable[Non
 
 def die(world: "World", event: str, error: object) -> NoReturn:
     """End the process that asks for it, as `os._exit` does."""
-    process = PROCESS.get()
+    process = PROCESS.get(None)
+    if process is None:
+        raise Died  # what is cleared away of one that is dead already
     world.note(process.name, f"dies: {event} {error}")
     world.end(process, sys.exc_info()[1])
     raise Died
