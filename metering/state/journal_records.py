@@ -58,12 +58,12 @@ class Found(msgspec.Struct):
     pending: dict[bytes, bytes] = {}
 
     def newest(self, epoch: int) -> Position | None:
-        """The highest position of an epoch; of two at one place the one that was rated earlier.
+        """The highest position of an epoch; of two at one place the one of the newer revision.
 
-        The entries beside it may be of either; the next owner rates them again under the newer revision.
+        Its writer had published what the other one left pending.
         """
         found = [p for p in self.positions.values() if p.epoch == epoch]
-        return max(found, key=lambda p: (p.offset, p.format, -p.revision), default=None)
+        return max(found, key=lambda p: (p.offset, p.format, p.revision), default=None)
 
     @property
     def revision(self) -> int:

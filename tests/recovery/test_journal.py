@@ -172,6 +172,20 @@ def test_a_state_of_before_does_not_go_on_with_less_than_the_revision_that_anoth
     with_journal(deployment, work)
 
 
+def test_a_new_revision_at_the_same_place_keeps_its_pending_outputs(deployment: Settings) -> None:
+    """The worker died before it had published them, and a late copy of the position before landed behind."""
+    newer = msgspec.structs.replace(BEFORE, outputs=[Output("somewhere", b"k", b"newer")], revision=2)
+
+    async def work(journal: Journal) -> None:
+        for one in (BEFORE, newer, BEFORE):
+            await journal.append(0, one)
+        found = await journal.read(0, 1)
+        assert found is not None
+        assert found[1] == newer.outputs
+
+    with_journal(deployment, work)
+
+
 def test_a_state_larger_than_a_record_batch_is_written_too(deployment: Settings) -> None:
     large = [Entry(b'["%d"]' % n, bytes([n]) * (BATCH_BYTES // 4), TEN) for n in range(6)]
 
