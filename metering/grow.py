@@ -179,17 +179,18 @@ class _Work:
         durable = self._durable(topic, partition, folder)
         try:
             start = await durable.load()
-            first, end = await self._bounds.of(topic, partition)
-            durable.check_reachable(await self._bounds.of(topic, partition), topic)
+            bounds = await self._bounds.of(topic, partition)
+            durable.check_reachable(bounds, topic)
             durable.fold.adopt(catalog)
-            start = first if start is None else start
-            async for chunks in read_chunks(self._old.brokers(), topic, partition, start, end):
+            start = bounds.first if start is None else start
+            async for chunks in read_chunks(self._old.brokers(), topic, partition, start, bounds.end):
                 for piece in pieces(chunks):
-                    assert durable.offer(piece, catalog) is not Verdict.GAP, f"a hole in {topic}-{partition}"
+                    verdict = durable.offer(piece, catalog)
+                    assert verdict is not Verdict.GAP, f"a hole in {topic}-{partition}"
                     if durable.fold.is_heavy:
                         await durable.checkpoint()
             await durable.checkpoint()
-            return end - start
+            return bounds.end - start
         finally:
             durable.close()
 
