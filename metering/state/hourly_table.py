@@ -53,7 +53,7 @@ class HourlyTable:
             if total is None:
                 total = self._totals[place] = Total(found.meter.aggregation)
                 self.periods.add(period_of(place[3]))
-            total.add(found, event.at, event.id)
+            total.add(found, event)
             total.late += late
             total.digest = (total.digest + digest) % DIGESTS
             self._changed.add(place)
