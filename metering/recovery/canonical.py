@@ -1,7 +1,8 @@
 """A state in a form that two copies can be compared by, whatever way each came about.
 
 What only says how a log was cut into checkpoints is left out: the versions of entries, the borders of
-id segments, the watermark at which a close was noticed. What is left is a function of the log and the
+id segments, the watermark at which a close was noticed. So are quotas: they hold what was decided on
+requests, and what was decided is not decided again. What is left is a function of the log and the
 catalog: the header, the entries by key, the ids of each day within the horizon.
 """
 
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from metering.quota.saved import is_entry
 from metering.state.dedupe import HORIZON_DAYS
 from metering.state.fold import Entry, Saved, Segment
 from metering.state.id_file import ID_BYTES
@@ -20,6 +22,7 @@ from metering.state.id_file import ID_BYTES
 SHOWN = 3  # differing entries that are named
 _plain = msgspec.msgpack.Encoder(order="deterministic").encode
 _DAY = "newest_day"  # in the header of a meter fold
+_QUOTAS = "quotas"
 _REVISION = "catalog_revision"  # in the header of a rate fold
 
 
@@ -51,7 +54,10 @@ def canonical(saved: Saved) -> Canonical:
     """The canonical form of a durable copy."""
     header = msgspec.msgpack.decode(saved.header, type=dict[str, Any])
     has_closes = _DAY not in header  # a meter's entries are named by their customer
-    entries = {e.key: _value(e, has_closes) for e in saved.entries if e.value is not None}
+    header.pop(_QUOTAS, None)
+    entries = {
+        e.key: _value(e, has_closes) for e in saved.entries if e.value is not None and not is_entry(e.key)
+    }
     return Canonical(saved.offset, header, entries, _ids(saved.segments, header.get(_DAY, 0) - HORIZON_DAYS))
 
 

@@ -42,11 +42,11 @@ class Chunk(NamedTuple):
 
 
 class Output(msgspec.Struct, frozen=True, array_like=True):
-    """One record for one of our topics, for the partition that the fold owns."""
+    """One record for one of our topics, for the partition that the fold owns; no value is a tombstone."""
 
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -73,7 +73,7 @@ class Changes(msgspec.Struct, frozen=True):
     """All that one checkpoint has to make durable, in a form that can be repeated.
 
     `offset` is the position that the state includes; `header` is the fold's own small state
-    (counters, watermark).
+    (counters, watermark). `sequence` tells states at one offset apart: requests move it on.
     """
 
     epoch: int
@@ -83,6 +83,7 @@ class Changes(msgspec.Struct, frozen=True):
     segments: list[Segment]
     expired_before: int
     outputs: list[Output]
+    sequence: int = 0
 
 
 class Saved(NamedTuple):

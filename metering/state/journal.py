@@ -275,7 +275,7 @@ def _parts(outputs: Iterable[Output]) -> Iterator[list[Output]]:
     size = 0
     for output in outputs:
         part.append(output)
-        size += len(output.value)
+        size += len(output.value or b"")
         if size >= _OUTPUTS_PART_BYTES:
             yield part
             part, size = [], 0
