@@ -152,7 +152,7 @@ def _positions(books: Books, parameters: dict[str, str]) -> list[tuple[Any, ...]
 
 def _closes(books: Books, _: dict[str, str]) -> list[tuple[Any, ...]]:
     people = {row["customer"]: row for row in books.current("catalog_customers")}
-    columns = ("customer", "period", "currency", "rows", "errors", "amount", "digest")
+    columns = ("customer", "period", "currency", "rows", "errors", "amount", "digest", "revision")
     rows = []
     for close in sorted(books.current("period_closes"), key=lambda c: (c["period"], c["customer"])):
         person = people.get(close["customer"], {"name": "", "stripe_customer": ""})
