@@ -93,6 +93,7 @@ class Saved(NamedTuple):
     header: bytes
     entries: Iterable[Entry]
     segments: Iterable[Segment]
+    sequence: int = 0
 
 
 class Fold(Protocol):

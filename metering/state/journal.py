@@ -7,6 +7,9 @@ Two topics a fold, as DESIGN §3.12 says: id segments (deleted after the horizon
 2. its pending outputs, in parts under a name that is made of their content
 3. entries and, last, the position with that name, as one Kafka record batch: all or nothing
 
+A worker that finds a record of another between its own was replaced, or replaces one that is not gone:
+it ends before it publishes anything (`refuse_others`), so what was decided is answered by one alone.
+
 Reading takes the highest position, the highest version of each entry, the segments up to the
 position and the pending outputs that the position names. What a worker writes that was replaced
 meanwhile stands beside them and takes nothing away.
@@ -15,6 +18,7 @@ meanwhile stands beside them and takes nothing away.
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from hashlib import blake2b
+from secrets import token_bytes
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -34,6 +38,10 @@ _NAME_BYTES = 12
 _pack = msgspec.msgpack.encode
 
 
+class Replaced(Exception):
+    """Another worker owns the partition as well: this one ends, and reads what the other wrote."""
+
+
 class _Position(msgspec.Struct, frozen=True):
     epoch: int
     offset: int
@@ -41,6 +49,8 @@ class _Position(msgspec.Struct, frozen=True):
     partitions: int = 0
     format: int = 2  # it was not written before
     pending: bytes = b""  # the name of its pending outputs, when it has some
+    sequence: int = 0  # tells states at one offset apart
+    writer: bytes = b""
 
 
 class _PendingOfFormat2(msgspec.Struct, frozen=True):
@@ -78,6 +88,9 @@ class Journal:
         self._state_topic = state_topic
         self._segments_topic = segments_topic
         self._partitions = partitions
+        self._writer = token_bytes(_NAME_BYTES)
+        self._end: dict[int, int] = {}  # by partition: the offset at which our next record belongs
+        self._unknown: dict[int, tuple[int, int]] = {}  # records that we have not seen
         self._left: dict[int, set[bytes]] = {}  # by partition: keys that the next position strikes out
 
     async def append(self, partition: int, changes: Changes) -> None:
@@ -91,10 +104,32 @@ class Journal:
         records += [
             (b"e" + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
         ]
-        position = self._made(changes.epoch, changes.offset, changes.header, pending.name)
+        position = self._made(changes, changes.epoch, pending.name)
         records.append((_POSITION_KEY, _pack(position)))
-        await self._publisher.append_at_once(self._state_topic, partition, records)
+        first = await self._publisher.append_at_once(self._state_topic, partition, records)
+        self._note(partition, len(parts), first, first + len(records))
         self._left[partition] = set(pending.parts)
+
+    def _note(self, partition: int, before: int, first: int, end: int) -> None:
+        """Remember where our records stand; `before` of them came in front of `first`."""
+        expected = self._end.get(partition)
+        if expected is not None and first - before != expected:
+            self._unknown[partition] = expected, first
+        self._end[partition] = end
+
+    async def refuse_others(self, partition: int) -> None:
+        """Replaced when another worker wrote between our records; what we wrote twice is our own."""
+        if partition not in self._unknown:
+            return
+        start, end = self._unknown.pop(partition)
+        async for key, value in _Reader(self._brokers, self._state_topic, partition).records(start, end):
+            if key == _POSITION_KEY and self._is_others(value):
+                raise Replaced(
+                    f"another worker writes the journal {self._state_topic}, partition {partition}, too"
+                )
+
+    def _is_others(self, value: bytes | None) -> bool:
+        return value is None or msgspec.msgpack.decode(value, type=_Position).writer != self._writer
 
     async def _append_segments(self, partition: int, epoch: int, segments: Iterable[Segment]) -> None:
         key = b"%d" % epoch  # offsets of another epoch are other events
@@ -110,25 +145,32 @@ class Journal:
         gone: list[Keyed] = [(_POSITION_KEY, None)]  # first: a state that is half taken back is none
         gone += [(place, None) for place in sorted(places - {_POSITION_KEY})]
         await self._publisher.append(self._state_topic, partition, gone)
+        self._end.pop(partition, None)
 
     async def write_whole(self, partition: int, epoch: int, saved: Saved) -> None:
         """Write a state of any size into a journal that was struck out; the position makes it valid."""
         await self._append_segments(partition, epoch, saved.segments)
         records: list[Keyed] = [(b"e" + e.key, _pack((e.version, e.value))) for e in saved.entries]
         await self._publisher.append(self._state_topic, partition, records)
-        position = self._made(epoch, saved.offset, saved.header)
-        await self._publisher.append_at_once(self._state_topic, partition, [(_POSITION_KEY, _pack(position))])
+        last = [(_POSITION_KEY, _pack(self._made(saved, epoch)))]
+        self._end[partition] = 1 + await self._publisher.append_at_once(self._state_topic, partition, last)
 
     async def position(self, partition: int, epoch: int) -> int | None:
         """The newest position in the journal; None when it is empty. Reads one record."""
+        place = await self.place(partition, epoch)
+        return place[0] if place else None
+
+    async def place(self, partition: int, epoch: int) -> tuple[int, int] | None:
+        """The newest position with its sequence."""
         reader = _Reader(self._brokers, self._state_topic, partition)
-        async for key, value in reader.records(last=True):
+        async for key, value in reader.records(-1):
             if key == _POSITION_KEY and value is not None:
                 position = self._position(value, partition, epoch)
                 if position.epoch == epoch:
-                    return position.offset
+                    self._end[partition] = reader.end
+                    return position.offset, position.sequence
         saved = await self.read(partition, epoch)
-        return saved[0].offset if saved else None
+        return (saved[0].offset, saved[0].sequence) if saved else None
 
     async def read(self, partition: int, epoch: int) -> tuple[Saved, list[Output]] | None:
         """The state that the journal holds and its pending outputs; None when it is empty."""
@@ -141,6 +183,7 @@ class Journal:
             position.header,
             [entry_of(Entry(k, body, version), epoch) for k, (version, body) in entries.items()],
             segments,
+            position.sequence,
         )
         self._left[partition] = set(pending)
         return saved, _outputs(position, pending)
@@ -151,7 +194,8 @@ class Journal:
         position: _Position | None = None
         entries: dict[bytes, tuple[int, bytes]] = {}
         pending: dict[bytes, bytes] = {}
-        async for key, value in _Reader(self._brokers, self._state_topic, partition).records():
+        reader = _Reader(self._brokers, self._state_topic, partition)
+        async for key, value in reader.records():
             if key == _POSITION_KEY and value is None:  # struck out
                 position, entries, pending = None, {}, {}
             elif key == _POSITION_KEY and value is not None:
@@ -166,10 +210,12 @@ class Journal:
                 version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
                 if version >= entries.get(key[1:], (0, b""))[0]:
                     entries[key[1:]] = version, body
+        self._end[partition] = reader.end
         return position, entries, pending
 
-    def _made(self, epoch: int, offset: int, header: bytes, pending: bytes = b"") -> _Position:
-        return _Position(epoch, offset, header, self._partitions, FORMAT, pending)
+    def _made(self, state: Changes | Saved, epoch: int, pending: bytes = b"") -> _Position:
+        made = (epoch, state.offset, state.header, self._partitions, FORMAT, pending)
+        return _Position(*made, state.sequence, self._writer)
 
     def _position(self, value: bytes, partition: int, epoch: int) -> _Position:
         """A position, unless it says that this journal is not for us to write."""
@@ -210,9 +256,12 @@ class _Reader:
         self._brokers = brokers
         self._topic = topic
         self._tp = TopicPartition(topic, partition)
+        self.end = 0  # of the log, once it was read
 
-    async def records(self, *, last: bool = False) -> AsyncIterator[tuple[bytes, bytes | None]]:
-        """Key and value of each record, or of the last one only."""
+    async def records(
+        self, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[tuple[bytes, bytes | None]]:
+        """Key and value of each record from `start` (-1: the last one) to the log's end, or until `end`."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._brokers,
             auto_offset_reset="earliest",
@@ -222,10 +271,11 @@ class _Reader:
             async with asyncio.timeout(READ_SECONDS):
                 await consumer.start()
                 consumer.assign([self._tp])
-                end = (await consumer.end_offsets([self._tp]))[self._tp]
-                start = (await consumer.beginning_offsets([self._tp]))[self._tp]
-                consumer.seek(self._tp, max(start, end - 1) if last else start)
-                while start < end and await consumer.position(self._tp) < end:
+                self.end = (await consumer.end_offsets([self._tp]))[self._tp]
+                end = self.end if end is None else end
+                first = (await consumer.beginning_offsets([self._tp]))[self._tp]
+                consumer.seek(self._tp, max(first, end - 1 if start < 0 else start))
+                while first < end and await consumer.position(self._tp) < end:
                     fetched = await consumer.getmany(self._tp, timeout_ms=1_000)
                     for record in fetched.get(self._tp, ()):
                         if record.offset < end:

@@ -67,12 +67,12 @@ class Publisher:
             for batch in self._batches(records):
                 await self._deliver(topic, partition, batch)
 
-    async def append_at_once(self, topic: str, partition: int, records: Sequence[Keyed]) -> None:
-        """Append records as one Kafka record batch: all of them or none are in the log."""
+    async def append_at_once(self, topic: str, partition: int, records: Sequence[Keyed]) -> int:
+        """Append records as one Kafka record batch, all or none; the offset of the first."""
         batches = list(self._batches(records))
         if len(batches) != 1:
             raise ValueError(f"{len(records)} records do not fit one batch of {BATCH_BYTES} bytes")
-        await self._deliver(topic, partition, batches[0])
+        return await self._deliver(topic, partition, batches[0])
 
     async def append(self, topic: str, partition: int, records: Iterable[Keyed]) -> None:
         """Append records in order, in as many batches as they need."""
@@ -93,25 +93,26 @@ class Publisher:
         if batch:
             yield batch
 
-    async def _deliver(self, topic: str, partition: int, records: Sequence[Keyed]) -> None:
+    async def _deliver(self, topic: str, partition: int, records: Sequence[Keyed]) -> int:
         """Send one batch until the broker has it; what it says twice is absolute, so harmless."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                await self._send(topic, partition, records)
-                return
+                return await self._send(topic, partition, records)
             except (MessageSizeTooLargeError, RecordTooLargeError):
                 raise  # no retry makes it smaller
             except (KafkaError, OSError) as error:
                 pause = await _pause_after(error, pause, topic=topic, partition=partition)
 
-    async def _send(self, topic: str, partition: int, records: Sequence[Keyed]) -> None:
+    async def _send(self, topic: str, partition: int, records: Sequence[Keyed]) -> int:
         builder = self._producer.create_batch()
         for key, value in records:
             if builder.append(timestamp=None, key=key, value=value) is None:
                 raise ValueError(f"a batch for {topic} is larger than was weighed")
         builder.close()
-        await (await self._producer.send_batch(builder, topic, partition=partition))
+        sent = await (await self._producer.send_batch(builder, topic, partition=partition))
+        first: int = sent.offset
+        return first
 
 
 async def _pause_after(error: Exception, pause: float, **facts: object) -> float:

@@ -85,7 +85,7 @@ class QuotaPart:
         self._replies: list[Output] = []
         self._dirty = False
         self.requests: int | None = None
-        self.unreadable: list[Unreadable] = []
+        self._unreadable: list[Unreadable] = []
 
     def _owns(self, account: str) -> bool:
         return partition_of(account, self._partitions) == self._partition
@@ -145,7 +145,7 @@ class QuotaPart:
         try:
             request: Request = decode_request(value or b"")
         except _Unreadable as error:
-            self.unreadable.append(Unreadable(offset, str(error)))
+            self._unreadable.append(Unreadable(offset, str(error)))
             return
         reply = self._reply(request)
         place = reply.client.encode("utf-8", "surrogatepass")
@@ -159,6 +159,11 @@ class QuotaPart:
             stamp = self._quotas.desk.stamp(self.sequence)
             return Reply(request.request, request.client, ok=False, reason="wrong_partition", version=stamp)
         return self._quotas.ask(request)
+
+    def take_unreadable(self) -> list[Unreadable]:
+        """The requests that could not be read since the last call."""
+        found, self._unreadable = self._unreadable, []
+        return found
 
     def learn(self, offset: int, fact: Fact) -> None:
         """Take what was set at run time, once; `offset` is its place among the facts."""

@@ -31,7 +31,8 @@ from tests.state.folding import CATALOG, HOUR, NOW, catalog, chunk, event, tick
 LIMITED = CATALOG.replace(
     "plans: [{id: plan, name: Plan, rate_card: card}]",
     "plans: [{id: plan, name: Plan, rate_card: card,"
-    " limits: [{id: l, meter: tokens, units: 100, window: month}]}]",
+    " limits: [{id: l, meter: tokens, units: 100, window: month},"
+    " {id: many, meter: calls, requests: 1000, window: hour, thresholds: [100]}]}]",
 )
 PLAIN, BOOK = catalog(), catalog(LIMITED)
 ONE = 1_000_000
@@ -98,7 +99,9 @@ class Life:
         return Life(**{"saved": self.saved, "entries": dict(self.entries), **kept, **changes})
 
     def state(self, customer: str = "a") -> QuotaState:
-        (found,) = [s for s in self.states.values() if s.account == customer and s.window_end > NOW]
+        (found,) = [
+            s for s in self.states.values() if s.account == customer and s.window_end > NOW and s.limit == "l"
+        ]
         return found
 
 
@@ -209,6 +212,16 @@ def test_a_lease_and_its_reply_survive_a_restart_and_metering_uses_it_up() -> No
     assert (after.state().posted, after.state().reserved) == (str(70 * ONE), str(10 * ONE))
 
 
+def test_an_event_that_counts_for_two_meters_uses_up_the_lease_of_one() -> None:
+    life = Life()
+    life.feed(use(1, 50))
+    life.ask(reserve("x", 30))
+    life.checkpoint()
+    life.feed(use(2, 10, lease=life.replies[0].lease))  # a count of calls, too
+    life.checkpoint()
+    assert (life.state().posted, life.state().reserved) == (str(60 * ONE), str(20 * ONE))
+
+
 def test_a_request_that_was_not_saved_is_read_again_and_one_that_was_is_not() -> None:
     life = Life()
     life.feed(use(1, 1))
@@ -237,7 +250,7 @@ def test_a_request_that_cannot_be_read_stops_nothing() -> None:
     assert life.fold.quotas is not None
     life.fold.quotas.ask([chunk(0, [b"noise", None, encode(Commit("c", "me", "a", "none", 1, "1"))])], BOOK)
     life.checkpoint()
-    assert [u.offset for u in life.fold.quotas.unreadable] == [0, 1]
+    assert [u.offset for u in life.fold.quotas.take_unreadable()] == [0, 1]
     assert [r.reason for r in life.replies] == ["unknown_lease"]
 
 
