@@ -65,6 +65,7 @@ class DurableFold:
 
     async def load(self) -> int | None:
         """Bring the state back; the offset to continue from, None for the log's beginning."""
+        self._publisher.renew()
         # 1. which durable copy is ahead?
         local = self._store.place()
         remote = await self._journal.place(self.partition, self._epoch)
@@ -78,7 +79,7 @@ class DurableFold:
             log.info("checkpoint_resumed", partition=self.partition, offset=pending.offset)
             await self._journal.append(self.partition, pending)
             await self._journal.refuse_others(self.partition)
-            await self._publisher.publish(self.partition, pending.outputs)
+            await self._publisher.publish_results(self.partition, pending.outputs)
             self._store.settle(pending)
         # 3. into memory
         saved = self._store.load()
@@ -98,7 +99,7 @@ class DurableFold:
         saved, outputs = found
         log.info("state_rebuilt_from_journal", partition=self.partition, offset=saved.offset)
         # Before the state is ours: once it is on this disk, nobody asks the journal again.
-        await self._publisher.publish(self.partition, outputs)
+        await self._publisher.publish_results(self.partition, outputs)
         self._store.replace(saved)
 
     async def _begin_journal(self, local: tuple[int, int] | None) -> None:
@@ -143,7 +144,7 @@ class DurableFold:
                 self._spill(self.fold)  # what it moves to disk was just written
             await self._journal.append(self.partition, changes)
             await self._journal.refuse_others(self.partition)
-            await self._publisher.publish(self.partition, changes.outputs)
+            await self._publisher.publish_results(self.partition, changes.outputs)
             self._store.settle(changes)
             self.saved_offset, self.saved = changes.offset, snapshot
             self._sequence = changes.sequence
@@ -158,7 +159,13 @@ class DurableFold:
     async def is_current(self) -> bool:
         """Whether nobody else has moved this partition on since our last checkpoint."""
         found = await self._journal.place(self.partition, self._epoch)
-        return found == (None if self.saved_offset is None else (self.saved_offset, self._sequence))
+        place = None if self.saved_offset is None else (self.saved_offset, self._sequence)
+        return found == place and self.revision == self.fold.revision
+
+    @property
+    def revision(self) -> int:
+        """The newest catalog revision that this partition was rated under, by us or by another owner."""
+        return max(self.fold.revision, self._journal.revision(self.partition))
 
     async def beat(self, now_ms: int) -> None:
         """Publish the heartbeat of the partition's quotas, behind all that was published before."""

@@ -92,7 +92,7 @@ async def publish_before_journal(durable: DurableFold) -> int | None:
             return durable.saved_offset
         snapshot = durable._snapshot()
         durable._store.write(changes)
-        await durable._publisher.publish(durable.partition, changes.outputs)
+        await durable._publisher.publish_results(durable.partition, changes.outputs)
         waiting = _unwritten.setdefault(durable, [])
         waiting.append(changes)
         if len(waiting) == 3 or durable.saved_offset is None:
@@ -117,7 +117,7 @@ async def settle_before_publish(durable: DurableFold) -> int | None:
         durable._store.write(changes)
         await durable._journal.append(durable.partition, changes)
         durable._store.settle(changes)
-        await durable._publisher.publish(durable.partition, changes.outputs)
+        await durable._publisher.publish_results(durable.partition, changes.outputs)
         durable.saved_offset, durable.saved = changes.offset, snapshot
         return changes.offset
 
@@ -158,7 +158,7 @@ async def publish_when_rebuilt(durable: DurableFold) -> None:
     found = await durable._journal.read(durable.partition, durable._epoch)
     assert found is not None
     durable._store.replace(found[0])
-    await durable._publisher.publish(durable.partition, found[1])
+    await durable._publisher.publish_results(durable.partition, found[1])
 
 
 # -- the database and the sink -------------------------------------------------------------------
@@ -217,12 +217,12 @@ BROKEN = (
     Broken("gap check", DurableFold, "offer", fold_over_a_gap),
     Broken("covered check", DurableFold, "offer", fold_again),
     Broken("journal before output", DurableFold, "checkpoint", publish_before_journal, 200, _SAVING),
-    Broken("pending until published", DurableFold, "checkpoint", settle_before_publish, 200, _SAVING),
-    Broken("published before it is ours", DurableFold, "_rebuild", publish_when_rebuilt, 200, _SAVING),
+    Broken("pending until published", DurableFold, "checkpoint", settle_before_publish, 400, _SAVING),
+    Broken("published before it is ours", DurableFold, "_rebuild", publish_when_rebuilt, 600, _SAVING),
     Broken("deduplication", dedupe, "fingerprint", never_the_same),
     Broken("ids are part of the state", SeenIds, "restore", forget_ids),
     Broken("ids outlive the oldest event", topics, "_EVENT_DAYS", 1, 60, _AWAY),
-    Broken("version order in the rate fold", RateState, "keep", keep_the_last, 60),
+    Broken("version order in the rate fold", RateState, "keep", keep_the_last, 150),
     Broken("catalog not older than the state", Worker, "_wait_for_catalog", any_catalog, 200),
     Broken("version order in the database", Table, "is_newer", last_insert_wins, 60),
     Broken("rows replace by key", Table, "place_of", place_of_its_own),
