@@ -218,7 +218,7 @@ BROKEN = (
     Broken("covered check", DurableFold, "offer", fold_again),
     Broken("journal before output", DurableFold, "checkpoint", publish_before_journal, 200, _SAVING),
     Broken("pending until published", DurableFold, "checkpoint", settle_before_publish, 400, _SAVING),
-    Broken("published before it is ours", DurableFold, "_rebuild", publish_when_rebuilt, 400, _SAVING),
+    Broken("published before it is ours", DurableFold, "_rebuild", publish_when_rebuilt, 600, _SAVING),
     Broken("deduplication", dedupe, "fingerprint", never_the_same),
     Broken("ids are part of the state", SeenIds, "restore", forget_ids),
     Broken("ids outlive the oldest event", topics, "_EVENT_DAYS", 1, 60, _AWAY),
