@@ -146,7 +146,7 @@ def test_a_line_that_somebody_added_blocks_the_invoice(w: World) -> None:
     with pytest.raises(Crash):
         w.round(Dying(w.provider(), 2, after=True))
     (draft,) = w.invoices()
-    w.fake.api.add_lines(draft["id"], {"lines": [{"amount": "5"}]})
+    w.fake.invoices.add_lines(draft["id"], {"lines": [{"amount": "5"}]})
     (invoice,) = w.round().invoices
     assert invoice.state == "blocked"
     assert w.invoices()[0]["status"] == "draft"
