@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from billing_sync.books import ClickHouseBooks
-from billing_sync.ledger import Ledger, ledger_path
+from billing_sync.ledger import Ledger, ledger_url
 from billing_sync.planner import invoice_id, plan_invoice
 from billing_sync.run import InvoiceResult, RunResult, run_once
 from metering.console import console, run_command
@@ -49,7 +49,7 @@ def run(
 @app.command()
 def plan(period: Period = "") -> None:
     """Show what a round would invoice; nothing is sent or written."""
-    ledger = Ledger(ledger_path(settings()))
+    ledger = Ledger(ledger_url(settings()))
     table = Table("Customer", "Period", "State", "Rated", "Would invoice (minor)")
     try:
         with connect(settings().clickhouse(), settings().database) as client:
@@ -69,13 +69,13 @@ def plan(period: Period = "") -> None:
 @app.command()
 def status(period: Period = "") -> None:
     """Show the ledger: invoices with their state, and what waits with its reason."""
-    ledger = Ledger(ledger_path(settings()))
+    ledger = Ledger(ledger_url(settings()))
     try:
         table = Table("Customer", "Period", "State", "Invoice", "Reason")
         for entry in ledger.entries(period or None):
             number = entry.number or entry.external
             table.add_row(entry.plan.customer, entry.plan.period, entry.state, number, entry.reason)
-        for customer, waiting, reason in ledger.parked():
+        for customer, waiting, reason, _ in ledger.parked():
             table.add_row(customer, waiting, "[yellow]waiting[/]", "", reason)
     finally:
         ledger.close()

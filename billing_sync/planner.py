@@ -1,23 +1,39 @@
-"""What to invoice: a pure function of a closed period and the carried remainder."""
+"""What to invoice: a pure function of a closed period, the carried remainder and open corrections."""
 
 import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from billing_sync.allocate import CARRY_LINE, allocate
-from billing_sync.books import ClosedPeriod, PriceTotal
+from billing_sync.books import ClosedPeriod, PriceTotal, plain
+from metering.state.calendar import period_end
 
 _ID_LENGTH = 40
+_LONGEST_TEXT = 450  # Stripe takes 500 characters of a metadata value
+_OWN_LINES = 2  # the carried remainder, and what is not shown singly
+
+
+class Correction(NamedTuple):
+    """An amount that goes onto a customer's next invoice: what an earlier one got wrong."""
+
+    id: str
+    customer: str
+    micro: int
+    description: str
 
 
 class PlannedLine(NamedTuple):
-    """One invoice line; `minor` in the provider's minor units."""
+    """One invoice line; `minor` in the provider's minor units, `details` for its metadata."""
 
     id: str
     price: str
     description: str
     micro: int
     minor: int
+    period: str = ""
+    details: tuple[tuple[str, str], ...] = ()
 
 
 class Plan(NamedTuple):
@@ -31,6 +47,7 @@ class Plan(NamedTuple):
     carry_in: int
     carry_out: int
     lines: tuple[PlannedLine, ...]
+    corrections: tuple[str, ...] = ()
 
     @property
     def minor(self) -> int:
@@ -40,7 +57,45 @@ class Plan(NamedTuple):
     @property
     def digest(self) -> str:
         """What the plan says, as a fingerprint that goes onto the invoice."""
-        return sha256(json.dumps(self).encode()).hexdigest()[:16]
+        return sha256(plan_to_json(self).encode()).hexdigest()[:16]
+
+
+class Rules(NamedTuple):
+    """What a plan has to respect.
+
+    The provider's limit of lines, the smallest invoice, and what the provider rates itself: the
+    metered prices, less their hours that came too late for its meter.
+    """
+
+    lines: int = 250
+    minimum_minor: int = 0
+    metered: frozenset[str] = frozenset()
+    expired: frozenset[tuple[str, int]] = frozenset()
+
+
+def plan_to_json(plan: Plan) -> str:
+    """A plan as it is kept; fields at their defaults are left out, as older plans did not have them."""
+    return json.dumps(_pack([*plan[:7], [_pack(line, 5) for line in plan.lines], *plan[8:]], 8))
+
+
+def _pack(values: Sequence[Any], least: int) -> list[Any]:
+    kept = list(values)
+    while len(kept) > least and not kept[-1]:
+        kept.pop()
+    return kept
+
+
+def plan_from_json(fields: list[Any]) -> Plan:
+    """A plan from what was kept."""
+    lines = tuple(_line(*line) for line in fields[7])
+    corrections = tuple(fields[8]) if len(fields) > 8 else ()
+    return Plan._make([*fields[:7], lines, corrections])
+
+
+def _line(*fields: Any) -> PlannedLine:
+    period = fields[5] if len(fields) > 5 else ""
+    details = tuple((str(name), str(value)) for name, value in (fields[6] if len(fields) > 6 else ()))
+    return PlannedLine._make([*fields[:5], period, details])
 
 
 def invoice_id(customer: str, period: str, currency: str) -> str:
@@ -49,29 +104,27 @@ def invoice_id(customer: str, period: str, currency: str) -> str:
     return "inv_" + sha256(identity.encode()).hexdigest()[:_ID_LENGTH]
 
 
-def _description(price: PriceTotal, period: str) -> str:
-    """A fee, a discount or a true-up has no quantity of its own."""
-    if not price.meter:
-        return f"{price.price} {period}"
-    return f"{price.price} {period}: {price.quantity.normalize():,f} {price.meter}"
+def period_seconds(period: str) -> tuple[int, int]:
+    """First and last second of a billing period; the last one is inclusive, as Stripe wants it."""
+    year, month = map(int, period.split("-"))
+    before = f"{year - (month == 1)}-{(month - 2) % 12 + 1:02d}"
+    return period_end(before) // 1_000, period_end(period) // 1_000 - 1
 
 
-def plan_invoice(closed: ClosedPeriod, carry_in: int) -> Plan:
+def plan_invoice(
+    closed: ClosedPeriod, carry_in: int, corrections: Sequence[Correction] = (), rules: Rules | None = None
+) -> Plan:
     """Plan the invoice of a billable period."""
     assert not closed.problem, closed.problem
-    micro = {p.price: p.micro for p in closed.prices}
-    allocation = allocate(micro, carry_in, closed.currency)
+    rules = rules or Rules()
     identity = invoice_id(closed.customer, closed.period, closed.currency)
+    drafts = _collapsed(_drafts(closed, corrections, rules, identity), rules.lines - _OWN_LINES, identity)
+    micro = {line.id: line.micro for line in drafts.values()}
+    allocation = allocate(micro, carry_in, closed.currency, rules.minimum_minor)
     lines = [
-        PlannedLine(
-            f"{identity}:{p.price}",
-            p.price,
-            _description(p, closed.period),
-            p.micro,
-            allocation.minor[p.price],
-        )
-        for p in closed.prices
-        if p.price in allocation.minor
+        line._replace(minor=allocation.minor[line.id])
+        for line in drafts.values()
+        if line.id in allocation.minor
     ]
     if CARRY_LINE in allocation.minor:
         text = "carried from earlier invoices"
@@ -82,8 +135,77 @@ def plan_invoice(closed: ClosedPeriod, carry_in: int) -> Plan:
         closed.customer,
         closed.period,
         closed.currency,
-        closed.micro,
+        sum(micro.values()),
         carry_in,
         allocation.carry_out,
         tuple(lines),
+        tuple(correction.id for correction in corrections),
     )
+
+
+def _drafts(
+    closed: ClosedPeriod, corrections: Sequence[Correction], rules: Rules, identity: str
+) -> dict[str, PlannedLine]:
+    found = {}
+    for price in closed.prices:
+        own = _billed_here(price, rules)
+        if own is not None:
+            found[price.price] = _of_price(own, closed, identity)
+    for c in corrections:
+        line = PlannedLine(f"{identity}:{c.id}", c.id, c.description, c.micro, 0, closed.period)
+        found[c.id] = line
+    return found
+
+
+def _billed_here(price: PriceTotal, rules: Rules) -> PriceTotal | None:
+    """What of a price is on our invoice: a metered one only with the hours its meter refused."""
+    if price.price not in rules.metered:
+        return price
+    late = [h for h in price.hours if (price.price, h.hour) in rules.expired]
+    if not late:
+        return None
+    quantity, micro = sum((h.quantity for h in late), Decimal(0)), sum(h.micro for h in late)
+    note = f"{len(late)} hours too old for the meter"
+    return price._replace(quantity=quantity, micro=micro, tiers=note)
+
+
+def _of_price(price: PriceTotal, closed: ClosedPeriod, identity: str) -> PlannedLine:
+    details = {
+        "kind": price.kind,
+        "meter": price.meter,
+        "quantity": plain(price.quantity) if price.meter else "",
+        "tiers": price.tiers[:_LONGEST_TEXT],
+        "explain": f"metering explain {closed.customer} --period {closed.period}"[:_LONGEST_TEXT],
+    }
+    return PlannedLine(
+        f"{identity}:{price.price}",
+        price.price,
+        _description(price, closed.period),
+        price.micro,
+        0,
+        price.corrects or closed.period,
+        tuple((name, value) for name, value in details.items() if value),
+    )
+
+
+def _description(price: PriceTotal, period: str) -> str:
+    """A fee, a discount or a true-up has no quantity of its own; late usage names its period."""
+    if price.corrects:
+        return f"{price.price.partition('@')[0]}: late usage of {price.corrects}"
+    if not price.meter:
+        return f"{price.price} {period}"
+    return f"{price.price} {period}: {plain(price.quantity)} {price.meter}"
+
+
+def _collapsed(lines: Mapping[str, PlannedLine], limit: int, identity: str) -> dict[str, PlannedLine]:
+    """At most `limit` lines: the largest stay, the others become one line that adds up."""
+    if len(lines) <= limit:
+        return dict(lines)
+    by_size = sorted(lines.values(), key=lambda line: (-abs(line.micro), line.id))
+    kept = {line.id for line in by_size[: limit - 1]}
+    others = [line for line in lines.values() if line.id not in kept]
+    text = f"other usage: {len(others)} prices"
+    details = (("kind", "group"), ("prices", ", ".join(o.price for o in others)[:_LONGEST_TEXT]))
+    total = sum(other.micro for other in others)
+    group = PlannedLine(f"{identity}:other", "other", text, total, 0, others[0].period, details)
+    return {**{name: line for name, line in lines.items() if line.id in kept}, "other": group}

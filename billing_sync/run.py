@@ -1,4 +1,4 @@
-"""One round of billing: closed periods to plans, plans to invoices, and what came of it."""
+"""Rounds of billing for a deployment, and what came of them."""
 
 import os
 from collections.abc import Iterator
@@ -6,19 +6,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from billing_sync.books import BookSource, ClickHouseBooks, ClosedPeriod
-from billing_sync.currencies import exponent_and_step
-from billing_sync.ledger import Entry, Ledger, ledger_path
-from billing_sync.planner import invoice_id, plan_invoice
-from billing_sync.port import Halt
+from billing_sync.books import ClickHouseBooks
+from billing_sync.config import BillingConfig, load_config
+from billing_sync.currencies import major
+from billing_sync.ledger import Entry, Ledger, ledger_url
+from billing_sync.port import Provider
+from billing_sync.providers.files import FileProvider
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider, api_key
-from billing_sync.sender import Sender
+from billing_sync.round import Round, Waits
 from billing_sync.stripe_fake.server import running
-from metering.errors import UserError
 from metering.settings import Settings
 from metering.sinks.client import connect
 
-_OPEN_STATES = ("planned", "inflight", "delivered", "verified", "unknown")
 _MICRO = Decimal(1_000_000)
 
 
@@ -45,7 +44,7 @@ class RunResult:
 
     provider: str
     invoices: list[InvoiceResult] = field(default_factory=list)
-    waiting: list[tuple[str, str, str]] = field(default_factory=list)
+    waiting: Waits = field(default_factory=list)
     sent_now: int = 0
 
     @property
@@ -56,54 +55,43 @@ class RunResult:
 
 def run_once(settings: Settings, *, period: str | None = None, live: bool = False) -> RunResult:
     """Bill every closed period that can be billed; a second call finds nothing to do."""
+    with billing(settings, live=live) as (work, ledger, provider):
+        work.run(period)
+        return result_of(work, ledger, provider, period)
+
+
+@contextmanager
+def billing(settings: Settings, *, live: bool = False) -> Iterator[tuple[Round, Ledger, Provider]]:
+    """A round's parts for a deployment, released at the end."""
+    config = load_config(settings)
     with (
         connect(settings.clickhouse(), settings.database) as client,
-        provider_for(settings, live=live) as provider,
+        provider_for(settings, config, live=live) as provider,
+        open_ledger(settings) as ledger,
     ):
-        ledger = Ledger(ledger_path(settings))
-        try:
-            return bill(ClickHouseBooks(client), ledger, Sender(ledger, provider), provider.name, period)
-        finally:
-            ledger.close()
+        may_create = is_fake() if config.create_customers is None else config.create_customers
+        books = ClickHouseBooks(client)
+        yield Round(books, ledger, provider, config=config, may_create=may_create), ledger, provider
 
 
-def bill(books: BookSource, ledger: Ledger, sender: Sender, provider: str, period: str | None) -> RunResult:
-    """One round over given books, ledger and sender."""
-    result = RunResult(provider)
-    closed = list(books.closed_periods(period))
-    for one in closed:
-        _plan(one, ledger, result)
-    people = {one.customer: one for one in closed}
-    for entry in ledger.entries(period):
-        if entry.state in _OPEN_STATES and entry.plan.customer in people:
-            one = people[entry.plan.customer]
-            try:
-                sender.send(entry, one.name, one.external_customer)
-            except Halt as error:
-                raise UserError(
-                    f"the provider refuses our key: {error}",
-                    hint="check STRIPE_API_KEY and its permissions; nothing was lost",
-                ) from error
-            result.sent_now += 1
-    result.invoices = [_result(entry) for entry in ledger.entries(period)]
-    return result
+@contextmanager
+def open_ledger(settings: Settings) -> Iterator[Ledger]:
+    """The deployment's ledger."""
+    ledger = Ledger(ledger_url(settings))
+    try:
+        yield ledger
+    finally:
+        ledger.close()
 
 
-def _plan(one: ClosedPeriod, ledger: Ledger, result: RunResult) -> None:
-    if ledger.entry(invoice_id(one.customer, one.period, one.currency)) is not None:
-        return
-    if one.problem:
-        ledger.park(one.customer, one.period, one.problem)
-        result.waiting.append((one.customer, one.period, one.problem))
-        return
-    if not one.prices:
-        return  # closed without usage: nothing to charge
-    ledger.add_plan(plan_invoice(one, ledger.carry(one.customer, one.currency)))
+def result_of(work: Round, ledger: Ledger, provider: Provider, period: str | None) -> RunResult:
+    """What a round came to."""
+    invoices = [_result(entry) for entry in ledger.entries(period)]
+    return RunResult(provider.name, invoices, work.waits, work.sent_now)
 
 
 def _result(entry: Entry) -> InvoiceResult:
     plan = entry.plan
-    exponent, _ = exponent_and_step(plan.currency)
     return InvoiceResult(
         customer=plan.customer,
         period=plan.period,
@@ -113,19 +101,30 @@ def _result(entry: Entry) -> InvoiceResult:
         number=entry.number,
         lines=len(plan.lines),
         rated=Decimal(plan.micro) / _MICRO,
-        invoiced=Decimal(plan.minor).scaleb(-exponent),
+        invoiced=major(plan.minor, plan.currency),
         carried_before=Decimal(plan.carry_in) / _MICRO,
         carried_after=Decimal(plan.carry_out) / _MICRO,
     )
 
 
+def is_fake() -> bool:
+    """Whether the deployment works against the fake: no key, or a fake's address."""
+    return not api_key() or bool(os.environ.get("STRIPE_API_BASE", ""))
+
+
 @contextmanager
-def provider_for(settings: Settings, *, live: bool = False) -> Iterator[StripeProvider]:
-    """Stripe when a key is set, a fake at STRIPE_API_BASE, else a fake for this run's duration."""
+def provider_for(
+    settings: Settings, config: BillingConfig | None = None, *, live: bool = False
+) -> Iterator[Provider]:
+    """Files if the billing file says so, Stripe when a key is set, else a fake."""
+    config = config or BillingConfig()
     key, base = api_key(), os.environ.get("STRIPE_API_BASE", "")
+    if config.provider == "files":
+        yield FileProvider(settings.home / "billing" / "files")
+        return
     if key or base:
-        yield StripeProvider(key or FAKE_KEY, base=base, live=live)
+        yield StripeProvider(key or FAKE_KEY, base=base, live=live, automatic_tax=config.automatic_tax)
         return
     state = settings.home / "billing" / "stripe_fake.sqlite3"
     with running(state) as (address, _):
-        yield StripeProvider(FAKE_KEY, base=address)
+        yield StripeProvider(FAKE_KEY, base=address, automatic_tax=config.automatic_tax)

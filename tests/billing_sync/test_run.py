@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from billing_sync.exchange import QUIET_SECONDS
 from billing_sync.ledger import Ledger
 from billing_sync.providers.stripe import StripeProvider
-from billing_sync.sender import QUIET_SECONDS
 from metering.errors import UserError
 from tests.billing_sync.world import World, closed, world
 
