@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from billing_sync.books import BookSource, ClosedPeriod, HourTotal
 from billing_sync.config import BillingConfig
-from billing_sync.exchange import QUIET_SECONDS, Exchange
+from billing_sync.exchange import Exchange
 from billing_sync.ledger import Ledger, MeterHour
 from billing_sync.ledger.hours import SETTLED
 from billing_sync.pace import Waiting
@@ -19,6 +19,7 @@ from billing_sync.port import CustomerMissing, MeterProvider, Rejected
 
 HOUR, DAY = 3_600, 86_400
 LOOK_BACK_DAYS = 100  # hours older than this are in closed, settled books
+SEEN_SECONDS = 6 * HOUR  # within this time a summary shows what was sent; the provider names no bound
 _LARGEST_DIGITS = 15
 
 
@@ -53,9 +54,10 @@ def unsettled_hours(closed: ClosedPeriod, ledger: Ledger, metered: frozenset[str
     return missing
 
 
-def expired_hours(ledger: Ledger, customer: str) -> frozenset[tuple[str, int]]:
-    """Price and hour of what is billed as a line because its meter no longer takes it."""
-    return frozenset((h.meter, h.hour) for h in ledger.hours(customer) if h.state == "expired")
+def expired_hours(ledger: Ledger, customer: str) -> dict[tuple[str, int], Decimal]:
+    """What the meter holds, by price and hour, of hours whose rest is billed as a line."""
+    found = (h for h in ledger.hours(customer) if h.state == "expired")
+    return {(h.meter, h.hour): Decimal(h.at_meter) for h in found}
 
 
 def identifier(hour: MeterHour) -> str:
@@ -110,14 +112,15 @@ class MeterSender:
 
     def _expire(self, hour: MeterHour, account: str, event_name: str) -> None:
         """Too old for the meter: billed as a line, unless the meter holds something of it."""
+        held = None
         if hour.sent_at:
-            if self._clock() < hour.sent_at + QUIET_SECONDS:
-                raise Waiting("an earlier attempt may still land")
+            if self._clock() < hour.sent_at + SEEN_SECONDS:
+                raise Waiting("an earlier attempt may not be seen yet")
             held = self._exchange.read(lambda: self._held(hour, account, event_name))
             if held == Decimal(hour.quantity):
                 self._ledger.set_hour(hour, "delivered")
                 return
-            if held:
-                text = f"the meter holds {held}, {hour.quantity} is right, and it takes no more"
+            if held and not Decimal(hour.quantity):
+                text = f"the meter holds {held} although nothing was used, and takes no correction"
                 raise Rejected(text, "too_old")
-        self._ledger.set_hour(hour, "expired", reason="too old for the meter: billed as a line")
+        self._ledger.expire_hour(hour, held or Decimal(0))

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from billing_sync.allocate import CARRY_LINE, allocate
-from billing_sync.books import ClosedPeriod, PriceTotal, plain
+from billing_sync.books import ClosedPeriod, HourCharge, PriceTotal, plain
 from metering.state.calendar import period_end
 
 _ID_LENGTH = 40
@@ -70,7 +71,7 @@ class Rules(NamedTuple):
     lines: int = 250
     minimum_minor: int = 0
     metered: frozenset[str] = frozenset()
-    expired: frozenset[tuple[str, int]] = frozenset()
+    expired: Mapping[tuple[str, int], Decimal] = MappingProxyType({})
 
 
 def plan_to_json(plan: Plan) -> str:
@@ -161,12 +162,24 @@ def _billed_here(price: PriceTotal, rules: Rules) -> PriceTotal | None:
     """What of a price is on our invoice: a metered one only with the hours its meter refused."""
     if price.price not in rules.metered:
         return price
-    late = [h for h in price.hours if (price.price, h.hour) in rules.expired]
+    late = [
+        _rest(hour, rules.expired[price.price, hour.hour])
+        for hour in price.hours
+        if (price.price, hour.hour) in rules.expired
+    ]
     if not late:
         return None
     quantity, micro = sum((h.quantity for h in late), Decimal(0)), sum(h.micro for h in late)
     note = f"{len(late)} hours too old for the meter"
     return price._replace(quantity=quantity, micro=micro, tiers=note)
+
+
+def _rest(hour: HourCharge, at_meter: Decimal) -> HourCharge:
+    """What the meter does not hold of an hour, with its share of our amount."""
+    if not at_meter:
+        return hour
+    share = (hour.micro * at_meter / hour.quantity).to_integral_value(ROUND_HALF_UP)
+    return HourCharge(hour.hour, hour.quantity - at_meter, hour.micro - int(share))
 
 
 def _of_price(price: PriceTotal, closed: ClosedPeriod, identity: str) -> PlannedLine:

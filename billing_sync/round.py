@@ -86,12 +86,10 @@ class Round:
 
     def _plan(self, close: Close) -> None:
         ledger, customer = self._ledger, close.customer
-        if ledger.entry(invoice_id(customer, close.period, close.currency)) is not None:
-            return
-        if not ledger.claim(customer, self._clock()):
-            return  # another sender plans it
+        if self._is_planned(close) or not ledger.claim(customer, self._clock()):
+            return  # or another sender plans it now
         try:
-            found = self.planned(close)
+            found = None if self._is_planned(close) else self.planned(close)
             if isinstance(found, str):
                 ledger.park(customer, close.period, found, self._clock())
                 self.waits.append((customer, close.period, found))
@@ -101,6 +99,9 @@ class Round:
             return  # another sender was faster: the next round plans with the new carry
         finally:
             ledger.release(customer)
+
+    def _is_planned(self, close: Close) -> bool:
+        return self._ledger.entry(invoice_id(close.customer, close.period, close.currency)) is not None
 
     def planned(self, close: Close) -> Plan | str | None:
         """The plan of a close that has none, why there can be none yet, or nothing to bill."""
@@ -121,7 +122,7 @@ class Round:
             self._provider.caps.lines_per_invoice,
             self._config.minimum.get(close.currency, 0),
             metered,
-            expired_hours(ledger, customer) if metered else frozenset(),
+            expired_hours(ledger, customer) if metered else {},
         )
         return plan_invoice(closed, ledger.carry(customer, close.currency), corrections, rules)
 
@@ -190,6 +191,9 @@ class Round:
 
     def _send_hour(self, hour: MeterHour, account: str) -> None:
         event_name = self._config.rules_for(hour.customer).get(hour.meter)
+        current = self._ledger.hour(hour.customer, hour.meter, hour.hour)
+        if current is None or current[:6] != hour[:6]:
+            return  # another sender has moved it on
         if self._meters is None or event_name is None:
             text = f"no rule for {hour.meter} in meter_events any more"
             self._ledger.set_hour(hour, "rejected", reason=f"meter_missing: {text}")

@@ -5,15 +5,15 @@ from typing import NamedTuple
 
 from billing_sync.ledger.store import Store
 
-_COLUMNS = "customer, meter, hour, revision, quantity, state, reason, sent_at"
+_COLUMNS = "customer, meter, hour, revision, quantity, state, reason, sent_at, at_meter"
 SETTLED = ("delivered", "verified", "expired")
 
 
 class MeterHour(NamedTuple):
     """One hour of one meter; `hour` and `sent_at` in epoch seconds, `quantity` a plain decimal.
 
-    `state`: planned, inflight, delivered, verified, expired (too old for the meter, billed as a
-    line) or rejected.
+    `state`: planned, inflight, delivered, verified, rejected or expired: too old for the meter, which
+    holds `at_meter` of it; the rest is billed as a line.
     """
 
     customer: str
@@ -24,6 +24,7 @@ class MeterHour(NamedTuple):
     state: str
     reason: str
     sent_at: int
+    at_meter: str = "0"
 
 
 class Hours(Store):
@@ -91,6 +92,19 @@ class Hours(Store):
             state=state,
             reason=reason,
             sent_at=sent_at,
+        )
+
+    def expire_hour(self, held: MeterHour, at_meter: Decimal) -> None:
+        """The meter takes no more of this hour: what it does not hold is billed as a line."""
+        self.run(
+            "UPDATE meter_hour SET state = 'expired', at_meter = :at_meter,"
+            " reason = 'too old for the meter: billed as a line'"
+            " WHERE customer = :customer AND meter = :meter AND hour = :hour AND revision = :revision",
+            customer=held.customer,
+            meter=held.meter,
+            hour=held.hour,
+            revision=held.revision,
+            at_meter=format(at_meter, "f"),
         )
 
     def repeat_hour(self, held: MeterHour) -> None:

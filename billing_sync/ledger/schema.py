@@ -33,7 +33,8 @@ CREATE TABLE person (
 CREATE TABLE meter_hour (
     customer TEXT NOT NULL, meter TEXT NOT NULL, hour BIGINT NOT NULL, revision INTEGER NOT NULL,
     quantity TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
-    sent_at BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (customer, meter, hour));
+    sent_at BIGINT NOT NULL DEFAULT 0, at_meter TEXT NOT NULL DEFAULT '0',
+    PRIMARY KEY (customer, meter, hour));
 CREATE TABLE correction (
     id TEXT PRIMARY KEY, customer TEXT NOT NULL, currency TEXT NOT NULL, micro BIGINT NOT NULL,
     description TEXT NOT NULL, invoice TEXT NOT NULL DEFAULT '', since BIGINT NOT NULL);

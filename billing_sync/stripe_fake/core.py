@@ -57,10 +57,10 @@ class Fake:
     def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
         self.state = State(path)
         self.clock = clock
-        now: Callable[[], float] = lambda: self.clock()  # noqa: E731 - tests exchange the clock
-        self.customers = Customers(self.state, now)
-        self.invoices = Invoices(self.state, now)
-        self.meters = Meters(self.state, now)
+        self._past: int | None = None  # while something happens whose time has come and gone
+        self.customers = Customers(self.state, lambda: self.now)
+        self.invoices = Invoices(self.state, lambda: self.now)
+        self.meters = Meters(self.state, lambda: self.now)
         self.routes = Routes(self.customers, self.invoices, self.meters)
         self.faults = Faults()
         self.revoked: dict[str, int] = {}  # key to the status that refuses it
@@ -71,7 +71,7 @@ class Fake:
     @property
     def now(self) -> int:
         """Epoch seconds."""
-        return int(self.clock())
+        return int(self.clock()) if self._past is None else self._past
 
     def handle(self, call: Call) -> Reply:
         """Answer a request, or raise `Lost` or `Crash` as its fault says."""
@@ -88,9 +88,11 @@ class Fake:
         """Let everything happen whose time has come."""
         due = [late for late in self._later if late[0] <= self.now]
         self._later = [late for late in self._later if late[0] > self.now]
-        for _, call in sorted(due, key=lambda late: late[0]):
+        for at, call in sorted(due, key=lambda late: late[0]):
             self._working.discard(call.key)
+            self._past = at
             self._serve(call)
+            self._past = None
         self.invoices.advance()
 
     def _refuse(self, call: Call) -> Reply | None:
@@ -110,8 +112,10 @@ class Fake:
         return None
 
     def _hurt(self, call: Call, fault: Fault) -> Reply:
-        if fault.kind in ("delay", "slow"):
+        if fault.kind in ("delay", "slow", "gateway"):
             self._later.append((self.now + fault.seconds, call))
+            if fault.kind == "gateway":
+                return _answer(fault.status, {"error": {"type": "api_error", "message": "Gateway timeout"}})
             if fault.kind == "slow":
                 self._working.add(call.key)
             raise Lost("timed out")

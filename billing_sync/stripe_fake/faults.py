@@ -9,7 +9,8 @@ class Fault(NamedTuple):
 
     `kind`: status (answer with `status`), drop (no answer), crash (the sender dies), cut (the answer
     is cut off), delay (no answer, the request arrives `seconds` later), slow (no answer, it is being
-    worked on and takes effect `seconds` later; its key is in use until then).
+    worked on and takes effect `seconds` later; its key is in use until then), gateway (somebody on the
+    way answers `status`, nothing is remembered, and it takes effect `seconds` later).
     `when`: before or after the effect.
     """
 
