@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from billing_sync.ledger import Ledger, Request
 from billing_sync.pace import Pace, Waiting
-from billing_sync.port import Retry, Unknown
+from billing_sync.port import Rejected, Retry, Unknown
 
 QUIET_SECONDS = 15 * 60  # a request that is still under way lands within this time
 KEY_MARGIN_SECONDS = 4 * 3_600
@@ -73,6 +73,9 @@ class Exchange:
                 self._ledger.saw_5xx(request_id)
                 text = f"{error}; looked up again {QUIET_SECONDS // 60} minutes after the attempt"
                 raise Waiting(text) from error
+            except Rejected:
+                self._ledger.send_again(request_id)  # its key repeats the refusal for a day
+                raise
             self._ledger.done(request_id, external)
             return external
         raise Waiting(f"no answer after {TRIES} tries; the next round goes on")

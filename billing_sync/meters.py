@@ -5,7 +5,7 @@ hour that grew too old for the meter becomes part of an invoice line.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from hashlib import sha256
 
@@ -25,19 +25,26 @@ _LARGEST_DIGITS = 15
 
 def plan_hours(books: BookSource, ledger: Ledger, config: BillingConfig, now: int) -> dict[str, HourTotal]:
     """Write every changed hour's total into the ledger; a customer's newest hour, by customer."""
-    known = {(h.customer, h.meter, h.hour): h for h in ledger.hours()}
     people: dict[str, HourTotal] = {}
+    for total, is_news in wanted_hours(books, ledger, config, now):
+        people[total.customer] = total
+        if is_news:
+            ledger.want_hour(total.customer, total.price, total.hour, total.quantity)
+    return people
+
+
+def wanted_hours(
+    books: BookSource, ledger: Ledger, config: BillingConfig, now: int
+) -> Iterator[tuple[HourTotal, bool]]:
+    """Every metered hour of the books, and whether the ledger holds another total of it."""
+    known = {(h.customer, h.meter, h.hour): h for h in ledger.hours()}
     prices = {rule.price for rule in config.meter_events}
     for total in books.closed_hours(prices, now - LOOK_BACK_DAYS * DAY):
         if total.price not in config.rules_for(total.customer):
             continue
-        people[total.customer] = total
         held = known.get((total.customer, total.price, total.hour))
-        if held is None and total.quantity == 0:
-            continue
-        if held is None or Decimal(held.quantity) != total.quantity:
-            ledger.want_hour(total.customer, total.price, total.hour, total.quantity)
-    return people
+        before = Decimal(held.quantity) if held else Decimal(0)
+        yield total, before != total.quantity
 
 
 def unsettled_hours(closed: ClosedPeriod, ledger: Ledger, metered: frozenset[str]) -> int:

@@ -113,12 +113,16 @@ def period_seconds(period: str) -> tuple[int, int]:
 
 
 def plan_invoice(
-    closed: ClosedPeriod, carry_in: int, corrections: Sequence[Correction] = (), rules: Rules | None = None
+    closed: ClosedPeriod,
+    carry_in: int,
+    corrections: Sequence[Correction] = (),
+    rules: Rules | None = None,
+    identity: str = "",
 ) -> Plan:
-    """Plan the invoice of a billable period."""
+    """Plan the invoice of a billable period; an invoice beside the period's own has its own identity."""
     assert not closed.problem, closed.problem
     rules = rules or Rules()
-    identity = invoice_id(closed.customer, closed.period, closed.currency)
+    identity = identity or invoice_id(closed.customer, closed.period, closed.currency)
     drafts = _collapsed(_drafts(closed, corrections, rules, identity), rules.lines - _OWN_LINES, identity)
     micro = {line.id: line.micro for line in drafts.values()}
     allocation = allocate(micro, carry_in, closed.currency, rules.minimum_minor)

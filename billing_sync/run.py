@@ -1,24 +1,34 @@
 """Rounds of billing for a deployment, and what came of them."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any, NamedTuple
+
+import structlog
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from billing_sync.books import ClickHouseBooks
 from billing_sync.config import BillingConfig, load_config
 from billing_sync.currencies import major
-from billing_sync.ledger import Entry, Ledger, ledger_url
+from billing_sync.export import export_findings, export_invoices
+from billing_sync.ledger import Entry, Ledger, LedgerBusy, ledger_url
 from billing_sync.port import Provider
 from billing_sync.providers.files import FileProvider
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider, api_key
+from billing_sync.reconcile import Finding, Reconciler, Scope
 from billing_sync.round import Round, Waits
 from billing_sync.stripe_fake.server import running
 from metering.settings import Settings
 from metering.sinks.client import connect
 
+log = structlog.get_logger()
+
 _MICRO = Decimal(1_000_000)
+_BUSY_PAUSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -53,15 +63,43 @@ class RunResult:
         return not self.waiting and all(i.state in ("finalized", "carried") for i in self.invoices)
 
 
+class Parts(NamedTuple):
+    """What a round of a deployment is made of."""
+
+    client: Any  # of ClickHouse
+    config: BillingConfig
+    work: Round
+    ledger: Ledger
+    provider: Provider
+    reconciler: Reconciler
+
+
 def run_once(settings: Settings, *, period: str | None = None, live: bool = False) -> RunResult:
     """Bill every closed period that can be billed; a second call finds nothing to do."""
-    with billing(settings, live=live) as (work, ledger, provider):
-        work.run(period)
-        return result_of(work, ledger, provider, period)
+    with billing(settings, live=live) as parts:
+        parts.work.run(period)
+        _export(lambda: export_invoices(parts.client, parts.ledger.entries()))
+        return result_of(parts.work, parts.ledger, parts.provider, period)
+
+
+def reconcile(settings: Settings, scope: Scope, *, repair: bool, live: bool) -> tuple[list[Finding], int]:
+    """Compare, and plan repairs if asked to: the findings, and how many repairs were planned."""
+    with billing(settings, live=live) as parts:
+        found = parts.reconciler.check(scope)
+        _export(lambda: export_findings(parts.client, found))
+        return found, parts.reconciler.repair(found) if repair else 0
+
+
+def _export(work: Callable[[], None]) -> None:
+    """Dashboards may be behind; billing is not held up by them."""
+    try:
+        work()
+    except (ClickHouseError, OSError) as error:
+        log.warning("the dashboards' tables were not written", error=str(error).splitlines()[0])
 
 
 @contextmanager
-def billing(settings: Settings, *, live: bool = False) -> Iterator[tuple[Round, Ledger, Provider]]:
+def billing(settings: Settings, *, live: bool = False) -> Iterator[Parts]:
     """A round's parts for a deployment, released at the end."""
     config = load_config(settings)
     with (
@@ -69,15 +107,28 @@ def billing(settings: Settings, *, live: bool = False) -> Iterator[tuple[Round, 
         provider_for(settings, config, live=live) as provider,
         open_ledger(settings) as ledger,
     ):
-        may_create = is_fake() if config.create_customers is None else config.create_customers
+        is_ours = is_fake() or config.provider == "files"
+        may_create = is_ours if config.create_customers is None else config.create_customers
         books = ClickHouseBooks(client)
-        yield Round(books, ledger, provider, config=config, may_create=may_create), ledger, provider
+        work = Round(books, ledger, provider, config=config, may_create=may_create)
+        checker = Reconciler(
+            books, ledger, provider, work.exchange, config=config, clock=lambda: int(time.time())
+        )
+        yield Parts(client, config, work, ledger, provider, checker)
 
 
 @contextmanager
-def open_ledger(settings: Settings) -> Iterator[Ledger]:
-    """The deployment's ledger."""
-    ledger = Ledger(ledger_url(settings))
+def open_ledger(settings: Settings, *, patience: float = 0.0) -> Iterator[Ledger]:
+    """The deployment's ledger; a command of a person waits for a round to end."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            ledger = Ledger(ledger_url(settings))
+            break
+        except LedgerBusy:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_BUSY_PAUSE)
     try:
         yield ledger
     finally:

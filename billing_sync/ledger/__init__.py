@@ -10,7 +10,7 @@ from billing_sync.ledger.invoices import CarryChanged, Entry, Invoices, Parked
 from billing_sync.ledger.people import Action, People, Person
 from billing_sync.ledger.reader import LedgerReader
 from billing_sync.ledger.requests import CLAIM_SECONDS, ClaimLost, Request, Requests
-from billing_sync.ledger.store import MEMORY, ledger_url
+from billing_sync.ledger.store import MEMORY, LedgerBusy, ledger_url
 
 __all__ = [
     "CLAIM_SECONDS",
@@ -20,6 +20,7 @@ __all__ = [
     "ClaimLost",
     "Entry",
     "Ledger",
+    "LedgerBusy",
     "LedgerReader",
     "MeterHour",
     "Parked",

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from billing_sync.ledger.store import Store
 from billing_sync.planner import Correction, Plan, plan_from_json, plan_to_json
+from metering.errors import UserError
 
 _COLUMNS = "plan, state, reason, external, number, changed"
 
@@ -29,7 +30,7 @@ class Parked(NamedTuple):
     since: int
 
 
-class CarryChanged(Exception):
+class CarryChanged(UserError):
     """Another plan moved the customer's carry: plan again."""
 
 
@@ -86,7 +87,19 @@ class Invoices(Store):
             after=plan.carry_out,
         )
         if moved.rowcount != 1:
-            raise CarryChanged(f"{plan.customer} {plan.currency}")
+            raise CarryChanged(f"the carry of {plan.customer} in {plan.currency} changed meanwhile")
+
+    def write_off(self, customer: str, currency: str, micro: int) -> None:
+        """Give up a carried amount, if it is still this one."""
+        moved = self.run(
+            "UPDATE carry SET micro = 0"
+            " WHERE customer = :customer AND currency = :currency AND micro = :micro",
+            customer=customer,
+            currency=currency,
+            micro=micro,
+        )
+        if moved.rowcount != 1:
+            raise CarryChanged(f"the carry of {customer} in {currency} changed meanwhile: try again")
 
     def entry(self, invoice: str) -> Entry | None:
         """An invoice by our id."""
@@ -186,6 +199,11 @@ class Invoices(Store):
         """Plan this period again; whether it was held."""
         sql = "DELETE FROM hold WHERE customer = :customer AND period = :period"
         return self.run(sql, customer=customer, period=period).rowcount == 1
+
+    def holds(self) -> list[tuple[str, str]]:
+        """Customer and period of what is held back."""
+        rows = self.rows("SELECT customer, period FROM hold ORDER BY period, customer")
+        return [(str(customer), str(period)) for customer, period in rows]
 
     def is_held(self, customer: str, period: str) -> bool:
         """Whether a person holds this period back."""

@@ -46,6 +46,10 @@ def engine_of(url: str) -> Engine:
     return engine
 
 
+class LedgerBusy(UserError):
+    """Another process holds the ledger's file."""
+
+
 class Store:
     """An open ledger; what it says is in its subclasses."""
 
@@ -111,7 +115,7 @@ def _lock(path: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
-        raise UserError(
+        raise LedgerBusy(
             f"another billing sync uses the ledger {path}",
             hint="let it finish; several senders at once need PostgreSQL (METERING_LEDGER_URL)",
         ) from error
