@@ -35,9 +35,8 @@ def examine(provider: Provider, config: BillingConfig, now: float) -> list[Check
         _try("read meters", lambda: str(len(v1.billing.meters.list({"limit": 1}).data)) + " seen"),
         _try("clock", lambda: _clock(provider, now)),
     ]
-    for rule in config.meter_events:
-        checks.append(_try(f"meter {rule.event_name}", partial(_meter, provider, rule.event_name)))
-    return checks
+    names = sorted({rule.event_name for rule in config.meter_events})
+    return checks + [_try(f"meter {name}", partial(_meter, provider, name)) for name in names]
 
 
 def _try(name: str, work: Callable[[], str]) -> Check:

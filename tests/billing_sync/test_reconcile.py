@@ -2,91 +2,35 @@
 
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
-from billing_sync.books import Close, ClosedPeriod, HourTotal
-from billing_sync.config import BillingConfig, MeterRule
-from billing_sync.currencies import unit_micro
-from billing_sync.ledger import MEMORY, Ledger
-from billing_sync.providers.stripe import FAKE_KEY, StripeProvider
-from billing_sync.reconcile import Finding, Reconciler, Scope
-from billing_sync.round import Round
-from billing_sync.stripe_fake.core import Fake
+from billing_sync.reconcile import Finding, Scope
+from tests.billing_sync.office import HOUR, METERED, Office
 from tests.billing_sync.world import closed
-
-HOUR, DAY = 3_600, 86_400
-CONFIG = BillingConfig(meter_events=(MeterRule(price="metered", event_name="metered"),))
-PLAIN = BillingConfig()
-
-
-class Desk:
-    """Books, a ledger, the fake in this process and a reconciler."""
-
-    def __init__(self, config: BillingConfig = PLAIN) -> None:
-        self.now = 1_700_000_000 // HOUR * HOUR
-        self.fake = Fake(None, lambda: float(self.now))
-        self.ledger = Ledger(MEMORY)
-        self.config = config
-        self.books: list[ClosedPeriod] = []
-        self.hours: dict[int, Decimal] = {}
-
-    def closes(self, period: str | None) -> list[Close]:
-        return [Close(*b[:5]) for b in self.books]
-
-    def read(self, close: Close) -> ClosedPeriod:
-        return next(b for b in self.books if b[:5] == close[:5])
-
-    def closed_hours(self, prices: object, since: int) -> list[HourTotal]:
-        return [HourTotal("acme", "Acme", "", "metered", at, q) for at, q in sorted(self.hours.items())]
-
-    def work(self) -> Round:
-        provider = StripeProvider(FAKE_KEY, fake=self.fake)
-        return Round(
-            self, self.ledger, provider, config=self.config, clock=lambda: self.now, sleep=lambda _: None
-        )
-
-    def reconciler(self) -> Reconciler:
-        provider = StripeProvider(FAKE_KEY, fake=self.fake)
-        exchange = self.work().exchange
-        return Reconciler(self, self.ledger, provider, exchange, config=self.config, clock=lambda: self.now)
-
-    def drift(self, scope: Scope | None = None) -> list[tuple[str, str]]:
-        return [(f.kind, f.verdict) for f in self.reconciler().check(scope) if f.is_drift]
-
-    def repair(self) -> int:
-        reconciler = self.reconciler()
-        return reconciler.repair(reconciler.check())
-
-    def objects(self, kind: str) -> list[dict[str, Any]]:
-        return self.fake.state.all(kind)
-
-    def billed_micro(self) -> int:
-        return sum(i["total"] for i in self.objects("invoice")) * unit_micro("USD")
 
 
 @pytest.fixture
-def d() -> Iterator[Desk]:
-    desk = Desk()
+def d() -> Iterator[Office]:
+    desk = Office()
     desk.books = [closed()]
     yield desk
     desk.ledger.close()
 
 
-def delete_line(d: Desk) -> None:
+def delete_line(d: Office) -> None:
     (invoice,), lines = d.objects("invoice"), d.objects("line_item")
     d.fake.state.delete(lines[0]["id"])
     d.fake.state.put({**invoice, "total": invoice["total"] - lines[0]["amount"]})
 
 
-def change_line(d: Desk) -> None:
+def change_line(d: Office) -> None:
     (invoice,), lines = d.objects("invoice"), d.objects("line_item")
     d.fake.state.put({**lines[0], "amount": lines[0]["amount"] + 77})
     d.fake.state.put({**invoice, "total": invoice["total"] + 77})
 
 
-def add_line(d: Desk) -> None:
+def add_line(d: Office) -> None:
     (invoice,) = d.objects("invoice")
     body = {"amount": 500, "currency": "usd", "metadata": {}, "invoice": invoice["id"]}
     d.fake.state.create("line_item", "il", body, parent=invoice["id"])
@@ -96,7 +40,7 @@ def add_line(d: Desk) -> None:
 BY_HAND = [(delete_line, "missing"), (change_line, "over"), (add_line, "foreign")]
 
 
-def test_nothing_drifts_by_itself(d: Desk) -> None:
+def test_nothing_drifts_by_itself(d: Office) -> None:
     d.work().run()
     found = d.reconciler().check()
     assert {f.verdict for f in found} == {"ok"}
@@ -105,7 +49,7 @@ def test_nothing_drifts_by_itself(d: Desk) -> None:
 
 @pytest.mark.parametrize(("by_hand", "verdict"), BY_HAND)
 def test_a_line_that_was_changed_by_hand_is_found(
-    d: Desk, by_hand: Callable[[Desk], None], verdict: str
+    d: Office, by_hand: Callable[[Office], None], verdict: str
 ) -> None:
     d.work().run()
     by_hand(d)
@@ -114,7 +58,7 @@ def test_a_line_that_was_changed_by_hand_is_found(
 
 @pytest.mark.parametrize(("by_hand", "_verdict"), BY_HAND)
 def test_a_final_invoice_is_mended_on_the_next_one(
-    d: Desk, by_hand: Callable[[Desk], None], _verdict: str
+    d: Office, by_hand: Callable[[Office], None], _verdict: str
 ) -> None:
     d.work().run()
     by_hand(d)
@@ -128,7 +72,7 @@ def test_a_final_invoice_is_mended_on_the_next_one(
 
 
 @pytest.mark.parametrize(("by_hand", "verdict"), BY_HAND)
-def test_a_draft_is_built_again(d: Desk, by_hand: Callable[[Desk], None], verdict: str) -> None:
+def test_a_draft_is_built_again(d: Office, by_hand: Callable[[Office], None], verdict: str) -> None:
     d.fake.faults.add({"kind": "status", "status": 500, "skip": 3})  # customer, draft and lines work
     d.work().run()
     by_hand(d)
@@ -143,7 +87,7 @@ def test_a_draft_is_built_again(d: Desk, by_hand: Callable[[Desk], None], verdic
     assert d.drift() == []
 
 
-def test_a_draft_that_was_deleted_is_built_again(d: Desk) -> None:
+def test_a_draft_that_was_deleted_is_built_again(d: Office) -> None:
     d.fake.faults.add({"kind": "status", "status": 500, "skip": 3})
     d.work().run()
     d.fake.invoices.delete_draft(d.objects("invoice")[0]["id"])
@@ -154,7 +98,7 @@ def test_a_draft_that_was_deleted_is_built_again(d: Desk) -> None:
     assert [i["total"] for i in d.objects("invoice")] == [323]
 
 
-def test_a_voided_invoice_is_told_and_left_to_people(d: Desk) -> None:
+def test_a_voided_invoice_is_told_and_left_to_people(d: Office) -> None:
     d.work().run()
     d.fake.invoices.void(d.objects("invoice")[0]["id"])
     (finding,) = [f for f in d.reconciler().check() if f.is_drift]
@@ -162,13 +106,13 @@ def test_a_voided_invoice_is_told_and_left_to_people(d: Desk) -> None:
     assert d.repair() == 0
 
 
-def test_books_that_say_something_else_than_the_plan_are_found(d: Desk) -> None:
+def test_books_that_say_something_else_than_the_plan_are_found(d: Office) -> None:
     d.work().run()
     d.books = [d.books[0]._replace(micro=d.books[0].micro + 1)]
     assert d.drift() == [("plan", "under")]
 
 
-def test_the_scope_leaves_others_out(d: Desk) -> None:
+def test_the_scope_leaves_others_out(d: Office) -> None:
     d.books.append(closed("other"))
     d.work().run()
     found = d.reconciler().check(Scope("other", "2023-11", "2023-11"))
@@ -177,16 +121,9 @@ def test_the_scope_leaves_others_out(d: Desk) -> None:
 
 
 @pytest.fixture
-def m() -> Iterator[Desk]:
-    desk = Desk(CONFIG)
-    desk.fake.meters.create(
-        {
-            "display_name": "m",
-            "event_name": "metered",
-            "event_time_window": "hour",
-            "default_aggregation": {"formula": "sum"},
-        }
-    )
+def m() -> Iterator[Office]:
+    desk = Office(METERED)
+    desk.make_meter()
     desk.hours = {desk.now - 3 * HOUR: Decimal("123456789.123456"), desk.now - 2 * HOUR: Decimal(5)}
     desk.work().run()
     desk.now += 2 * HOUR
@@ -194,14 +131,14 @@ def m() -> Iterator[Desk]:
     desk.ledger.close()
 
 
-def report(m: Desk, value: str, at: int) -> None:
+def report(m: Office, value: str, at: int) -> None:
     (customer,) = m.objects("customer")
     payload = {"stripe_customer_id": customer["id"], "value": value}
     event = {"event_name": "metered", "payload": payload, "identifier": f"hand{at}", "timestamp": at}
     m.fake.meters.report(event)
 
 
-def test_hours_are_read_back_exactly_and_become_verified(m: Desk) -> None:
+def test_hours_are_read_back_exactly_and_become_verified(m: Office) -> None:
     assert m.drift() == []
     assert {(h.state, h.quantity) for h in m.ledger.hours()} == {
         ("verified", "123456789.123456"),
@@ -210,7 +147,7 @@ def test_hours_are_read_back_exactly_and_become_verified(m: Desk) -> None:
 
 
 @pytest.mark.parametrize(("value", "verdict"), [("4", "under"), ("6", "over")])
-def test_an_hour_that_differs_is_set_again(m: Desk, value: str, verdict: str) -> None:
+def test_an_hour_that_differs_is_set_again(m: Office, value: str, verdict: str) -> None:
     report(m, value, m.now - 4 * HOUR)
     assert m.drift() == [("hour", verdict)]
     m.repair()
@@ -219,7 +156,7 @@ def test_an_hour_that_differs_is_set_again(m: Desk, value: str, verdict: str) ->
     assert m.drift() == []
 
 
-def test_an_hour_that_is_gone_is_set_again(m: Desk) -> None:
+def test_an_hour_that_is_gone_is_set_again(m: Office) -> None:
     m.fake.state.delete(m.objects("meter_event")[0]["id"])
     assert m.drift() == [("hour", "missing")]
     m.repair()
@@ -228,7 +165,7 @@ def test_an_hour_that_is_gone_is_set_again(m: Desk) -> None:
     assert m.drift() == []
 
 
-def test_an_hour_that_we_never_sent_is_set_to_nothing(m: Desk) -> None:
+def test_an_hour_that_we_never_sent_is_set_to_nothing(m: Office) -> None:
     m.hours[m.now - 8 * HOUR] = Decimal(1)
     m.work().run()
     m.now += 2 * HOUR
@@ -240,7 +177,7 @@ def test_an_hour_that_we_never_sent_is_set_to_nothing(m: Desk) -> None:
     assert m.drift() == []
 
 
-def test_a_fresh_hour_may_lag(m: Desk) -> None:
+def test_a_fresh_hour_may_lag(m: Office) -> None:
     m.fake.meters.lag = 600
     m.hours[m.now - HOUR] = Decimal(2)
     m.work().run()
