@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 help: ## show what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -22,6 +22,10 @@ SEED ?= 1
 MINUTES ?= 6
 chaos: $(READY) ## kills, full disks and clock steps under a million events; then everything is compared
 	$(BIN)/python -m tests.chaos.run --events $(EVENTS) --seed $(SEED) --minutes $(MINUTES)
+
+SEEDS ?= 1000
+simulate-billing: $(READY) ## billing under faults, restarts and outages, a seed each; then Stripe equals the books
+	$(BIN)/python -m tests.billing_sync.simulate --seeds $(SEEDS)
 
 bench-rating: $(READY) ## rows a second: numpy, integers and a Decimal loop side by side
 	$(BIN)/python -m tests.bench.bench_rating
@@ -41,4 +45,4 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test chaos bench-rating bench-whatif bench-dedupe check clean
+.PHONY: help demo test chaos simulate-billing bench-rating bench-whatif bench-dedupe check clean

@@ -76,7 +76,7 @@ def plan(period: Period = "", live: Live = False, as_json: AsJson = False) -> No
         work = Round(books, ledger, provider, config=config, may_create=False)
         for close in books.closes(period or None):
             known = ledger.entry(invoice_id(close.customer, close.period, close.currency))
-            found = known.plan if known else work.planned(close)
+            found = known.plan if known else work.planned(close, is_dry=True)
             why = known.state if known else "new" if isinstance(found, Plan) else found or "no usage"
             rows.append(_planned(close.customer, close.period, why, found))
         if config.meter_events:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from hashlib import sha256
 
-from billing_sync.books import BookSource, ClosedPeriod, HourTotal
+from billing_sync.books import BookSource, ClosedPeriod, HourCharge, HourTotal
 from billing_sync.config import BillingConfig
 from billing_sync.exchange import Exchange
 from billing_sync.ledger import Ledger, MeterHour
@@ -18,7 +18,7 @@ from billing_sync.pace import Waiting
 from billing_sync.port import CustomerMissing, MeterProvider, Rejected
 
 HOUR, DAY = 3_600, 86_400
-LOOK_BACK_DAYS = 100  # hours older than this are in closed, settled books
+LOOK_BACK_DAYS = 100  # of open periods; the hours of closed ones are planned with their period
 SEEN_SECONDS = 6 * HOUR  # within this time a summary shows what was sent; the provider names no bound
 _LARGEST_DIGITS = 15
 
@@ -47,17 +47,22 @@ def wanted_hours(
         yield total, before != total.quantity
 
 
-def unsettled_hours(closed: ClosedPeriod, ledger: Ledger, metered: frozenset[str]) -> int:
-    """How many metered hours of a closed period have not yet come to rest."""
+def unsettled_hours(
+    closed: ClosedPeriod, ledger: Ledger, metered: frozenset[str]
+) -> list[tuple[str, HourCharge]]:
+    """Price and hour of what has not yet come to rest of a closed period's metered hours."""
     known = {(h.meter, h.hour): h for h in ledger.hours(closed.customer)}
-    missing = 0
+    missing = []
     for price in closed.prices:
         for hour in price.hours if price.price in metered else ():
             held = known.get((price.price, hour.hour))
             if held is None:
-                missing += hour.quantity != 0
-            elif held.state != "expired":
-                missing += held.state not in SETTLED or Decimal(held.quantity) != hour.quantity
+                is_open = hour.quantity != 0
+            else:
+                is_right = held.state in SETTLED and Decimal(held.quantity) == hour.quantity
+                is_open = held.state != "expired" and not is_right
+            if is_open:
+                missing.append((price.price, hour))
     return missing
 
 

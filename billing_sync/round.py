@@ -103,7 +103,7 @@ class Round:
     def _is_planned(self, close: Close) -> bool:
         return self._ledger.entry(invoice_id(close.customer, close.period, close.currency)) is not None
 
-    def planned(self, close: Close) -> Plan | str | None:
+    def planned(self, close: Close, *, is_dry: bool = False) -> Plan | str | None:
         """The plan of a close that has none, why there can be none yet, or nothing to bill."""
         ledger, customer = self._ledger, close.customer
         if ledger.is_held(customer, close.period):
@@ -112,9 +112,11 @@ class Round:
         if closed.problem:
             return closed.problem
         metered = frozenset(self._config.rules_for(customer))
-        missing = unsettled_hours(closed, ledger, metered) if metered else 0
+        missing = unsettled_hours(closed, ledger, metered) if metered else []
+        for price, hour in missing if not is_dry else ():
+            ledger.want_hour(customer, price, hour.hour, hour.quantity)
         if missing:
-            return f"{missing} hours are not at the meter yet"
+            return f"{len(missing)} hours are not at the meter yet"
         corrections = [c for c, currency in ledger.corrections(customer) if currency == close.currency]
         if not closed.prices and not corrections:
             return None  # closed without usage: nothing to charge
