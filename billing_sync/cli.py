@@ -17,8 +17,9 @@ from billing_sync.meters import wanted_hours
 from billing_sync.planner import Plan, invoice_id
 from billing_sync.reconcile import Scope
 from billing_sync.round import Round
-from billing_sync.run import open_ledger, provider_for, reconcile, run_once
+from billing_sync.run import Checks, open_ledger, provider_for, reconcile, run_once
 from metering.console import console, run_command
+from metering.errors import UserError
 from metering.settings import settings
 from metering.sinks.client import connect
 
@@ -41,24 +42,39 @@ def _group() -> None:
 def run(
     once: Annotated[bool, typer.Option("--once", help="One round, then stop.")] = False,
     every: Annotated[float, typer.Option(help="Seconds between two rounds.", min=1)] = 60.0,
+    check: Annotated[int, typer.Option(help="Customers to reconcile after each round.", min=0)] = 20,
     period: Period = "",
     live: Live = False,
     as_json: AsJson = False,
 ) -> None:
     """Invoice every closed period that is complete; `--once` exits with 1 when something waits."""
-    while True:
+    if once:
         result = run_once(settings(), period=period or None, live=live)
         if as_json:
             console.print_json(json.dumps(dataclasses.asdict(result), default=str))
-        elif once:
-            show_result(result)
         else:
-            at = time.strftime("%H:%M:%S", time.gmtime())
-            waits = f", {len(result.waiting)} wait" if result.waiting else ""
-            console.print(f"{at} {len(result.invoices)} invoices, {result.sent_now} sent now{waits}")
-        if once:
-            raise typer.Exit(0 if result.is_settled else 1)
+            show_result(result)
+        raise typer.Exit(0 if result.is_settled else 1)
+    checks = Checks(check)
+    while True:
+        _one_of_many(period, checks, live=live, as_json=as_json)
         time.sleep(every)
+
+
+def _one_of_many(period: str, checks: Checks, *, live: bool, as_json: bool) -> None:
+    """A round of the continuous run: what is away today is asked again in the next one."""
+    at = time.strftime("%H:%M:%S", time.gmtime())
+    try:
+        result = run_once(settings(), period=period or None, live=live, checks=checks)
+    except UserError as error:
+        console.print(f"{at} {error}; {error.hint}", markup=False)
+        return
+    if as_json:
+        console.print_json(json.dumps(dataclasses.asdict(result), default=str))
+        return
+    waits = f", {len(result.waiting)} wait" if result.waiting else ""
+    drift = f", {len(checks.drifted)} drifted: `billing-sync reconcile`" if checks.drifted else ""
+    console.print(f"{at} {len(result.invoices)} invoices, {result.sent_now} sent now{waits}{drift}")
 
 
 @app.command()

@@ -84,6 +84,16 @@ class Reconciler:
                 found += self._invoice(entry)
         return found + list(self._hours(scope))
 
+    def step(self, cursor: int, customers: int) -> tuple[int, list[Finding]]:
+        """Compare the next few customers, round and round; where to go on, and the findings."""
+        names = sorted({e.plan.customer for e in self._ledger.entries_in(*SENT)})
+        names = sorted({*names, *(h.customer for h in self._ledger.hours())})
+        if not names:
+            return 0, []
+        chosen = [names[(cursor + n) % len(names)] for n in range(min(customers, len(names)))]
+        found = [finding for name in chosen for finding in self.check(Scope(name))]
+        return (cursor + len(chosen)) % len(names), found
+
     def repair(self, findings: Iterable[Finding]) -> int:
         """Plan what mends the drift; how much was planned. What only a person may do stays."""
         drifted = [f for f in findings if f.is_drift]

@@ -16,7 +16,8 @@ from billing_sync.config import BillingConfig, load_config
 from billing_sync.currencies import major
 from billing_sync.export import export_findings, export_invoices
 from billing_sync.ledger import Entry, Ledger, LedgerBusy, ledger_url
-from billing_sync.port import Provider
+from billing_sync.pace import Pace, Waiting
+from billing_sync.port import Halt, Provider, Rejected
 from billing_sync.providers.files import FileProvider
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider, api_key
 from billing_sync.reconcile import Finding, Reconciler, Scope
@@ -63,6 +64,16 @@ class RunResult:
         return not self.waiting and all(i.state in ("finalized", "carried") for i in self.invoices)
 
 
+@dataclass
+class Checks:
+    """What goes on from round to round: reconcile in small steps, so many customers each, and the pace."""
+
+    customers: int
+    pace: Pace | None = None
+    cursor: int = 0
+    drifted: list[Finding] = field(default_factory=list)
+
+
 class Parts(NamedTuple):
     """What a round of a deployment is made of."""
 
@@ -74,12 +85,31 @@ class Parts(NamedTuple):
     reconciler: Reconciler
 
 
-def run_once(settings: Settings, *, period: str | None = None, live: bool = False) -> RunResult:
-    """Bill every closed period that can be billed; a second call finds nothing to do."""
-    with billing(settings, live=live) as parts:
+def run_once(
+    settings: Settings, *, period: str | None = None, live: bool = False, checks: Checks | None = None
+) -> RunResult:
+    """Bill every closed period that can be billed; a second call finds nothing to do.
+
+    With `checks` a few customers are reconciled after the round.
+    """
+    with billing(settings, live=live, pace=checks.pace if checks else None) as parts:
+        if checks is not None:
+            checks.pace = parts.work.pace
         parts.work.run(period)
         _export(lambda: export_invoices(parts.client, parts.ledger.entries()))
+        if checks is not None:
+            _check_some(parts, checks)
         return result_of(parts.work, parts.ledger, parts.provider, period)
+
+
+def _check_some(parts: Parts, checks: Checks) -> None:
+    try:
+        checks.cursor, found = parts.reconciler.step(checks.cursor, checks.customers)
+    except (Waiting, Rejected, Halt) as error:
+        log.warning("reconcile goes on with the next round", reason=str(error))
+        return
+    _export(lambda: export_findings(parts.client, found))
+    checks.drifted = [f for f in found if f.is_drift]
 
 
 def reconcile(settings: Settings, scope: Scope, *, repair: bool, live: bool) -> tuple[list[Finding], int]:
@@ -99,7 +129,7 @@ def _export(work: Callable[[], None]) -> None:
 
 
 @contextmanager
-def billing(settings: Settings, *, live: bool = False) -> Iterator[Parts]:
+def billing(settings: Settings, *, live: bool = False, pace: Pace | None = None) -> Iterator[Parts]:
     """A round's parts for a deployment, released at the end."""
     config = load_config(settings)
     with (
@@ -110,7 +140,7 @@ def billing(settings: Settings, *, live: bool = False) -> Iterator[Parts]:
         is_ours = is_fake() or config.provider == "files"
         may_create = is_ours if config.create_customers is None else config.create_customers
         books = ClickHouseBooks(client)
-        work = Round(books, ledger, provider, config=config, may_create=may_create)
+        work = Round(books, ledger, provider, config=config, may_create=may_create, pace=pace)
         checker = Reconciler(
             books, ledger, provider, work.exchange, config=config, clock=lambda: int(time.time())
         )

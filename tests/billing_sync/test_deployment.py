@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from billing_sync import cli
+from billing_sync.books import ClickHouseBooks
 from billing_sync.reconcile import Scope
 from billing_sync.run import reconcile, run_once
 from billing_sync.stripe_fake.server import running as stripe_running
@@ -47,6 +48,11 @@ def test_metered_hours_that_are_too_old_become_a_line(
         assert {f.verdict for f in found} == {"ok"}
         assert CliRunner().invoke(cli.app, ["reconcile"]).exit_code == 0
     with connect(own.clickhouse(), own.database) as client:
-        ((state, invoiced),) = client.query("SELECT state, invoiced FROM billing_invoices_current").result_rows
+        (hour,) = ClickHouseBooks(client).closed_hours(["tokens"], 0)
+        assert (hour.customer, hour.hour, hour.quantity) == ("a", START // 1_000, 1_200)
+        assert list(ClickHouseBooks(client).closed_hours(["tokens"], START // 1_000 + 1)) == []
+        ((state, invoiced),) = client.query(
+            "SELECT state, invoiced FROM billing_invoices_current"
+        ).result_rows
         ((checked,),) = client.query("SELECT count() FROM billing_reconcile_current").result_rows
     assert (state, str(invoiced.normalize()), checked) == ("finalized", "96", len(found))

@@ -120,6 +120,16 @@ def test_the_scope_leaves_others_out(d: Office) -> None:
     assert d.reconciler().check(Scope(first="2023-12")) == []
 
 
+def test_small_steps_come_round_to_everybody(d: Office) -> None:
+    d.books = [closed(f"c{n}") for n in range(5)]
+    d.work().run()
+    seen, cursor = [], 0
+    for _ in range(3):
+        cursor, found = d.reconciler().step(cursor, 2)
+        seen += [f.customer for f in found if f.kind == "invoice"]
+    assert seen == ["c0", "c1", "c2", "c3", "c4", "c0"]
+
+
 @pytest.fixture
 def m() -> Iterator[Office]:
     desk = Office(METERED)
