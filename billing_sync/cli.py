@@ -11,6 +11,7 @@ import typer
 from billing_sync.books import ClickHouseBooks
 from billing_sync.cli_output import AsJson, Live, show, show_result
 from billing_sync.cli_people import carry, customers, dead, periods
+from billing_sync.cli_webhooks import webhooks
 from billing_sync.config import load_config
 from billing_sync.doctor import examine
 from billing_sync.meters import wanted_hours
@@ -28,6 +29,7 @@ app.add_typer(periods, name="periods")
 app.add_typer(carry, name="carry")
 app.add_typer(dead, name="dead")
 app.add_typer(customers, name="customers")
+app.add_typer(webhooks, name="webhooks")
 
 PATIENCE = 30.0
 Period = Annotated[str, typer.Option(help="Only this billing period, e.g. 2026-11.")]

@@ -23,6 +23,8 @@ from billing_sync.providers.stripe import FAKE_KEY, StripeProvider, api_key
 from billing_sync.reconcile import Finding, Reconciler, Scope
 from billing_sync.round import Round, Waits
 from billing_sync.stripe_fake.server import running
+from billing_sync.webhooks.inbox import Inbox, inbox_url
+from billing_sync.webhooks.worker import Worker
 from metering.settings import Settings
 from metering.sinks.client import connect
 
@@ -95,11 +97,27 @@ def run_once(
     with billing(settings, live=live, pace=checks.pace if checks else None) as parts:
         if checks is not None:
             checks.pace = parts.work.pace
+        _process_inbox(settings, parts)
         parts.work.run(period)
         _export(lambda: export_invoices(parts.client, parts.ledger.entries()))
         if checks is not None:
             _check_some(parts, checks)
         return result_of(parts.work, parts.ledger, parts.provider, period)
+
+
+def _process_inbox(settings: Settings, parts: Parts) -> None:
+    """What the webhook endpoint has stored since the last round."""
+    inbox = Inbox(inbox_url(ledger_url(settings)))
+    try:
+        Worker(inbox, parts.ledger, parts.provider, parts.work.exchange, _now).run()
+    except Halt as error:
+        log.warning("webhooks wait for a key that is accepted", reason=str(error))
+    finally:
+        inbox.close()
+
+
+def _now() -> int:
+    return int(time.time())
 
 
 def _check_some(parts: Parts, checks: Checks) -> None:
@@ -141,9 +159,7 @@ def billing(settings: Settings, *, live: bool = False, pace: Pace | None = None)
         may_create = is_ours if config.create_customers is None else config.create_customers
         books = ClickHouseBooks(client)
         work = Round(books, ledger, provider, config=config, may_create=may_create, pace=pace)
-        checker = Reconciler(
-            books, ledger, provider, work.exchange, config=config, clock=lambda: int(time.time())
-        )
+        checker = Reconciler(books, ledger, provider, work.exchange, config=config, clock=_now)
         yield Parts(client, config, work, ledger, provider, checker)
 
 

@@ -7,11 +7,15 @@ from billing_sync.ledger.store import Store
 from billing_sync.planner import Correction, Plan, plan_from_json, plan_to_json
 from metering.errors import UserError
 
-_COLUMNS = "plan, state, reason, external, number, changed"
+_COLUMNS = "plan, state, reason, external, number, changed, status"
 
 
 class Entry(NamedTuple):
-    """An invoice in the ledger; `changed` is when its state changed last, in epoch seconds."""
+    """An invoice in the ledger.
+
+    `changed` is when its state changed last (epoch seconds), `status` what the provider's webhooks
+    said it has become: draft, open, uncollectible, paid or void.
+    """
 
     plan: Plan
     state: str
@@ -19,6 +23,7 @@ class Entry(NamedTuple):
     external: str
     number: str
     changed: int = 0
+    status: str = ""
 
 
 class Parked(NamedTuple):
@@ -142,6 +147,10 @@ class Invoices(Store):
             number=number,
             now=now,
         )
+
+    def set_status(self, invoice: str, status: str) -> None:
+        """What the provider says an invoice has become."""
+        self.run("UPDATE invoice SET status = :status WHERE id = :id", id=invoice, status=status)
 
     def park(self, customer: str, period: str, reason: str, now: int = 0) -> None:
         """Remember a period that cannot be billed yet, why, and since when."""
