@@ -60,7 +60,7 @@ class Accounts:
             f"customer_{sha256(customer.encode()).hexdigest()[:40]}",
             fingerprint((customer, name)),
             lambda key: self._provider.create_customer(customer, name, key),
-            lambda: self._provider.find_customer(customer),
+            lambda: self._provider.find_customer(customer, is_fresh=True),
         )
         return made, "created"
 

@@ -6,9 +6,10 @@ from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
 from metering.rating.money import MICRO, parse_decimal
+from metering.state.partitioning import partition_of
 from metering.state.postings import close_digest
 
-_LATENESS_SECONDS = 15 * 60
+_HOUR_SECONDS, _LATENESS_SECONDS = 3_600, 15 * 60
 
 
 class HourCharge(NamedTuple):
@@ -90,8 +91,9 @@ class BookSource(Protocol):
 class ClickHouseBooks:
     """Closed periods from the views of the books."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, partitions: int = 0) -> None:
         self._client = client
+        self._partitions = partitions  # of `usage.events`; only hours need it
 
     def closes(self, period: str | None) -> Iterable[Close]:
         """Every closed period with its customer."""
@@ -148,19 +150,26 @@ class ClickHouseBooks:
         return {price: " + ".join(parts) for price, parts in texts.items()}
 
     def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
-        """Usage by hour, up to the watermark that every partition has passed."""
-        wanted = sorted(set(prices))
+        """Usage by hour, up to the watermark of the partition that the customer lives in."""
+        assert self._partitions, "hours need the number of partitions"
+        marks = dict(
+            self._rows(
+                "SELECT partition, toInt64(toUnixTimestamp64Milli(watermark) / 1000)"
+                " FROM progress_current WHERE fold = 'meter'"
+            )
+        )
         rows = self._client.query(
-            "SELECT c.customer, k.name, k.stripe_customer, c.price, c.hour, c.quantity"
+            "SELECT c.customer, k.name, k.stripe_customer, k.pool, c.price, c.hour, c.quantity"
             " FROM charges_current AS c LEFT JOIN catalog_customers_current AS k"
             " ON k.customer = c.customer WHERE c.price IN {prices:Array(String)} AND c.line = 'usage'"
-            " AND toUnixTimestamp(c.hour) >= {since:Int64} AND toUnixTimestamp(c.hour) + 3600 + {late:Int64}"
-            " <= (SELECT toUnixTimestamp(min(watermark)) FROM progress_current WHERE fold = 'meter')"
-            " ORDER BY c.customer, c.price, c.hour",
-            parameters={"prices": wanted, "since": since, "late": _LATENESS_SECONDS},
+            " AND toUnixTimestamp(c.hour) >= {since:Int64} ORDER BY c.customer, c.price, c.hour",
+            parameters={"prices": sorted(set(prices)), "since": since},
         ).result_rows
-        for customer, name, external, price, hour, quantity in rows:
-            yield HourTotal(customer, name or customer, external or "", price, _seconds(hour), quantity)
+        for customer, name, external, pool, price, hour, quantity in rows:
+            at = _seconds(hour)
+            mark = marks.get(partition_of(pool or customer, self._partitions), 0)
+            if at + _HOUR_SECONDS + _LATENESS_SECONDS <= mark:
+                yield HourTotal(customer, name or customer, external or "", price, at, quantity)
 
     def _rows(self, sql: str, **parameters: str) -> list[tuple[Any, ...]]:
         return list(self._client.query(sql, parameters=parameters).result_rows)

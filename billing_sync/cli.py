@@ -90,7 +90,7 @@ def plan(period: Period = "", live: Live = False, as_json: AsJson = False) -> No
         provider_for(own, config, live=live) as provider,
         open_ledger(own, patience=PATIENCE) as ledger,
     ):
-        books = ClickHouseBooks(client)
+        books = ClickHouseBooks(client, own.partitions)
         work = Round(books, ledger, provider, config=config, may_create=False)
         for close in books.closes(period or None):
             known = ledger.entry(invoice_id(close.customer, close.period, close.currency))

@@ -90,8 +90,11 @@ class Provider(Protocol):
     name: str
     caps: Caps
 
-    def find_customer(self, customer: str) -> str | None:
-        """The provider's id of our customer; two of them are refused."""
+    def find_customer(self, customer: str, *, is_fresh: bool = False) -> str | None:
+        """The provider's id of our customer; two of them are refused.
+
+        A listing that was read before may answer, unless a fresh one is asked for.
+        """
 
     def create_customer(self, customer: str, name: str, key: str) -> str:
         """Create our customer; its id."""

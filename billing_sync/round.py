@@ -79,17 +79,19 @@ class Round:
                 raise UserError(f"{self._provider.name} has no meters", hint="remove meter_events")
             hours = plan_hours(self._books, self._ledger, self._config, self._clock())
             people |= {c: Someone(h.name, h.external_customer) for c, h in hours.items()}
+        planned = self._ledger.planned_ids()
         for close in self._books.closes(period):
             people[close.customer] = Someone(close.name, close.external_customer)
-            self._plan(close)
+            if _id(close) not in planned:
+                self._plan(close)
         return people
 
     def _plan(self, close: Close) -> None:
         ledger, customer = self._ledger, close.customer
-        if self._is_planned(close) or not ledger.claim(customer, self._clock()):
-            return  # or another sender plans it now
+        if not ledger.claim(customer, self._clock()):
+            return  # another sender plans it now
         try:
-            found = None if self._is_planned(close) else self.planned(close)
+            found = None if ledger.entry(_id(close)) else self.planned(close)
             if isinstance(found, str):
                 ledger.park(customer, close.period, found, self._clock())
                 self.waits.append((customer, close.period, found))
@@ -99,9 +101,6 @@ class Round:
             return  # another sender was faster: the next round plans with the new carry
         finally:
             ledger.release(customer)
-
-    def _is_planned(self, close: Close) -> bool:
-        return self._ledger.entry(invoice_id(close.customer, close.period, close.currency)) is not None
 
     def planned(self, close: Close, *, is_dry: bool = False) -> Plan | str | None:
         """The plan of a close that has none, why there can be none yet, or nothing to bill."""
@@ -221,3 +220,7 @@ class Round:
             raise
         except Rejected as error:
             self.waits.append((entry.plan.customer, entry.plan.period, str(error)))
+
+
+def _id(close: Close) -> str:
+    return invoice_id(close.customer, close.period, close.currency)

@@ -157,7 +157,7 @@ def billing(settings: Settings, *, live: bool = False, pace: Pace | None = None)
     ):
         is_ours = is_fake() or config.provider == "files"
         may_create = is_ours if config.create_customers is None else config.create_customers
-        books = ClickHouseBooks(client)
+        books = ClickHouseBooks(client, settings.partitions)
         work = Round(books, ledger, provider, config=config, may_create=may_create, pace=pace)
         checker = Reconciler(books, ledger, provider, work.exchange, config=config, clock=_now)
         yield Parts(client, config, work, ledger, provider, checker)

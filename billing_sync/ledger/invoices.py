@@ -117,7 +117,12 @@ class Invoices(Store):
 
     def entries_in(self, *states: str) -> list[Entry]:
         """The invoices in any of some states."""
-        return [entry for state in states for entry in self._entries("WHERE state = :state", state=state)]
+        names = {f"s{n}": state for n, state in enumerate(states)}
+        return self._entries(f"WHERE state IN ({', '.join(f':{name}' for name in names)})", **names)
+
+    def planned_ids(self) -> set[str]:
+        """The ids of every invoice that was planned."""
+        return {str(identity) for (identity,) in self.rows("SELECT id FROM invoice")}
 
     def _entries(self, where: str, **values: Any) -> list[Entry]:
         order = "ORDER BY period, customer"

@@ -6,10 +6,11 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Connection, CursorResult, Engine, create_engine, event, text
+from sqlalchemy import Connection, CursorResult, Engine, TextClause, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
@@ -96,16 +97,22 @@ class Store:
     def run(self, sql: str, **values: Any) -> CursorResult[Any]:
         """One statement, in the open transaction or in one of its own."""
         if self._open is not None:
-            return self._open.execute(text(sql), values)
+            return self._open.execute(_statement(sql), values)
         with self._engine.begin() as connection:
-            return connection.execute(text(sql), values)
+            return connection.execute(_statement(sql), values)
 
     def rows(self, sql: str, **values: Any) -> list[Any]:
         """What a question answers."""
         if self._open is not None:
-            return list(self._open.execute(text(sql), values).fetchall())
+            return list(self._open.execute(_statement(sql), values).fetchall())
         with self._engine.begin() as connection:
-            return list(connection.execute(text(sql), values).fetchall())
+            return list(connection.execute(_statement(sql), values).fetchall())
+
+
+@lru_cache(maxsize=256)
+def _statement(sql: str) -> TextClause:
+    """A statement that was read before need not be read again."""
+    return text(sql)
 
 
 def _lock(path: Path) -> IO[str]:

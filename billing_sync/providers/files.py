@@ -30,7 +30,7 @@ class FileProvider:
         for made in (self._drafts, self._final):
             made.mkdir(parents=True, exist_ok=True)
 
-    def find_customer(self, customer: str) -> str | None:
+    def find_customer(self, customer: str, *, is_fresh: bool = False) -> str | None:
         """Customers need no account here: they go by our own id."""
         return customer
 

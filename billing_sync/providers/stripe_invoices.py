@@ -79,9 +79,9 @@ class StripeInvoices:
         self._automatic_tax = automatic_tax
         self._customers: dict[str, list[str]] | None = None
 
-    def find_customer(self, customer: str) -> str | None:
-        """The Stripe customer that carries our customer's id; the listing is read once, then as needed."""
-        if self._customers is None or customer not in self._customers:
+    def find_customer(self, customer: str, *, is_fresh: bool = False) -> str | None:
+        """The Stripe customer that carries our customer's id; the listing is read once unless told."""
+        if self._customers is None or is_fresh:
             self._customers = self._read_customers()
         found = self._customers.get(customer, [])
         if len(found) > 1:

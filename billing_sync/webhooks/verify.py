@@ -23,7 +23,7 @@ def webhook_secrets() -> list[str]:
     if not found:
         raise UserError(
             "no webhook secret is set: anybody could say that an invoice is paid",
-            hint="set STRIPE_WEBHOOK_SECRETS, or STRIPE_WEBHOOK_SECRETS_FILE; both while one replaces another",
+            hint="set STRIPE_WEBHOOK_SECRETS, or STRIPE_WEBHOOK_SECRETS_FILE; both while one is replaced",
         )
     return found
 

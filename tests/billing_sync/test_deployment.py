@@ -32,6 +32,7 @@ def test_metered_hours_that_are_too_old_become_a_line(
     with running(own, CATALOG):
         send(own, *(event(n, n=100) for n in range(12)))
         wait_for(lambda books: any(c.agrees for c in books.closes(PERIOD)), own)
+        wait_for(lambda books: max(books.watermarks().values()) > START + 86_400_000, own)  # reported
     monkeypatch.setattr(cli, "settings", lambda: own)
     with stripe_running(tmp_path / "fake.sqlite3") as (base, fake):
         monkeypatch.setenv("STRIPE_API_BASE", base)
@@ -48,9 +49,10 @@ def test_metered_hours_that_are_too_old_become_a_line(
         assert {f.verdict for f in found} == {"ok"}
         assert CliRunner().invoke(cli.app, ["reconcile"]).exit_code == 0
     with connect(own.clickhouse(), own.database) as client:
-        (hour,) = ClickHouseBooks(client).closed_hours(["tokens"], 0)
+        books = ClickHouseBooks(client, own.partitions)
+        (hour,) = books.closed_hours(["tokens"], 0)
         assert (hour.customer, hour.hour, hour.quantity) == ("a", START // 1_000, 1_200)
-        assert list(ClickHouseBooks(client).closed_hours(["tokens"], START // 1_000 + 1)) == []
+        assert list(books.closed_hours(["tokens"], START // 1_000 + 1)) == []
         ((state, invoiced),) = client.query(
             "SELECT state, invoiced FROM billing_invoices_current"
         ).result_rows
