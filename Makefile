@@ -27,6 +27,10 @@ SEEDS ?= 1000
 simulate-billing: $(READY) ## billing under faults, restarts and outages, a seed each; then Stripe equals the books
 	$(BIN)/python -m tests.billing_sync.simulate --seeds $(SEEDS)
 
+SIMULATED = $(if $(filter file,$(origin SEED)),--seeds $(SEEDS),--seed $(SEED) --trace)
+simulate: $(READY) ## thousands of seeded runs of the whole engine in memory; SEED=n replays one
+	$(BIN)/python -m tests.simulation.run $(SIMULATED)
+
 bench-rating: $(READY) ## rows a second: numpy, integers and a Decimal loop side by side
 	$(BIN)/python -m tests.bench.bench_rating
 
@@ -35,6 +39,12 @@ bench-whatif: $(READY) ## a month of 100,000 customer-meters rated again under a
 
 bench-dedupe: $(READY) ## 35 days of ids on disk: bytes an id, microseconds an event
 	$(BIN)/python -m tests.bench.bench_dedupe
+
+bench-quota: $(READY) ## a client's check and the fold's post of an event, in nanoseconds
+	$(BIN)/python -m tests.bench.bench_quota
+
+bench-overshoot: $(READY) ## how far clients pass a hard limit, beside the published bounds
+	$(BIN)/python -m tests.quota.overshoot
 
 check: $(READY) ## ruff, formatting, types
 	$(BIN)/ruff check .
@@ -45,4 +55,4 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test chaos simulate-billing bench-rating bench-whatif bench-dedupe check clean
+.PHONY: help demo test chaos simulate simulate-billing bench-rating bench-whatif bench-dedupe bench-quota bench-overshoot bench-billing check clean

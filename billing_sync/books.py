@@ -38,7 +38,7 @@ class PriceTotal(NamedTuple):
 
 
 class Close(NamedTuple):
-    """A closed period, before its charges are read."""
+    """A closed period, before its charges are read; `revision` counts its restatements."""
 
     customer: str
     name: str
@@ -49,10 +49,14 @@ class Close(NamedTuple):
     errors: int = 0
     amount: Decimal = Decimal(0)
     digest: str = ""
+    revision: int = 0
 
 
 class ClosedPeriod(NamedTuple):
-    """A closed period with its charges; `problem` is empty when it can be billed."""
+    """A closed period with its charges; `problem` is empty when it can be billed.
+
+    `revision` counts the restatements since it was closed.
+    """
 
     customer: str
     name: str
@@ -62,6 +66,7 @@ class ClosedPeriod(NamedTuple):
     prices: tuple[PriceTotal, ...]
     micro: int
     problem: str
+    revision: int = 0
 
 
 class HourTotal(NamedTuple):
@@ -100,7 +105,7 @@ class ClickHouseBooks:
         where = "WHERE period = {period:String}" if period else ""
         rows = self._rows(
             "SELECT c.customer, k.name, k.stripe_customer, c.period, c.currency, c.rows, c.errors,"
-            " c.amount, c.digest FROM (SELECT * FROM period_closes_current "
+            " c.amount, c.digest, c.revision FROM (SELECT * FROM period_closes_current "
             + where
             + ") AS c LEFT JOIN catalog_customers_current AS k ON k.customer = c.customer"
             " ORDER BY c.period, c.customer",
@@ -121,6 +126,7 @@ class ClickHouseBooks:
             _by_price(charges, self._tiers(close)),
             sum(c.micro for c in charges),
             _problem(charges, close),
+            close.revision,
         )
 
     def _charges(self, customer: str, period: str) -> list["_Charge"]:

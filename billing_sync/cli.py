@@ -93,8 +93,12 @@ def plan(period: Period = "", live: Live = False, as_json: AsJson = False) -> No
         books = ClickHouseBooks(client, own.partitions)
         work = Round(books, ledger, provider, config=config, may_create=False)
         for close in books.closes(period or None):
-            known = ledger.entry(invoice_id(close.customer, close.period, close.currency))
+            place = (close.customer, close.period, close.currency)
+            known = ledger.entry(invoice_id(*place, close.revision))
             found = known.plan if known else work.planned(close, is_dry=True)
+            if found is None:
+                known = ledger.entry(invoice_id(*place))  # a restatement that changed no amount
+                found = known.plan if known else None
             why = known.state if known else "new" if isinstance(found, Plan) else found or "no usage"
             rows.append(_planned(close.customer, close.period, why, found))
         if config.meter_events:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 from billing_sync.books import ClosedPeriod
 from billing_sync.currencies import unit_micro
 from billing_sync.ledger import Action, Entry, Ledger, MeterHour
-from billing_sync.planner import plan_invoice
+from billing_sync.planner import Correction, Plan, plan_invoice
 from billing_sync.port import Provider
 from metering.errors import UserError
 
+SENT = ("finalized", "dropped")
 BLOCKED = ("blocked", "blocked_tax")
 
 
@@ -53,20 +54,21 @@ class Desk:
         if self._ledger.release_hold(customer, period):
             self._record("periods reopen", f"{customer} {period}")
             return
-        for entry in self._ledger.entries(period):
-            if entry.plan.customer == customer:
-                self._bill_again(entry, provider)
-                return
-        raise UserError(f"{customer} {period} is neither held back nor invoiced")
-
-    def _bill_again(self, entry: Entry, provider: Provider) -> None:
-        held = provider.get_invoice(entry.external) if entry.external else None
-        if held is None or held.status != "void":
-            status = held.status if held else "not there"
+        found = [entry for entry in self._ledger.entries(period) if entry.plan.customer == customer]
+        if not found:
+            raise UserError(f"{customer} {period} is neither held back nor invoiced")
+        found = [entry for entry in found if entry.state in SENT] or found
+        status = {entry.plan.id: _status(entry, provider) for entry in found}
+        void = [entry for entry in found if status[entry.plan.id] == "void"]
+        if not void:
             raise UserError(
-                f"the invoice of {entry.plan.customer} {entry.plan.period} is {status}, not void",
+                f"the invoice of {customer} {period} is {', '.join(status.values())}, not void",
                 hint="void it at the provider first; two open invoices would charge twice",
             )
+        for entry in void:
+            self._bill_again(entry)
+
+    def _bill_again(self, entry: Entry) -> None:
         with self._ledger.transaction():
             self._ledger.send_again(f"{entry.plan.id}:")
             self._ledger.set_state(entry.plan.id, "planned", reason="reopened", now=self._now)
@@ -82,7 +84,7 @@ class Desk:
         with self._ledger.transaction():
             self._record("carry settle --write-off" if write_off else "carry settle", subject)
             if write_off:
-                self._ledger.write_off(customer, currency, micro)
+                self._write_off(customer, currency, micro, last)
                 return f"{subject} written off"
             if micro < unit_micro(currency):
                 raise UserError(
@@ -93,11 +95,20 @@ class Desk:
         return f"{subject} planned as an invoice of its own; `run` sends it"
 
     def _invoice_carry(self, customer: str, currency: str, micro: int, last: str) -> None:
-        entry = self._ledger.entry(last)
+        closed = ClosedPeriod(customer, customer, "", self._period_of(last), currency, (), 0, "")
+        self._ledger.add_plan(plan_invoice(closed, micro, identity=_settlement(last)), self._now)
+
+    def _write_off(self, customer: str, currency: str, micro: int, last: str) -> None:
+        """A correction takes it away, on a plan without lines: every sum still adds up."""
+        correction = Correction(f"write-off:{last}", customer, -micro, f"written off: {self._who.reason}")
+        self._ledger.correct(correction, currency, self._now)
+        place = (_settlement(last), customer, self._period_of(last), currency)
+        self._ledger.add_plan(Plan(*place, -micro, micro, 0, (), (correction.id,)), self._now)
+
+    def _period_of(self, invoice: str) -> str:
+        entry = self._ledger.entry(invoice)
         assert entry is not None, "a carry comes from an invoice"
-        closed = ClosedPeriod(customer, customer, "", entry.plan.period, currency, (), 0, "")
-        identity = "inv_" + sha256(f"settle {last}".encode()).hexdigest()[:40]
-        self._ledger.add_plan(plan_invoice(closed, micro, identity=identity), self._now)
+        return entry.plan.period
 
     def dead(self) -> list[DeadItem]:
         """Everything that waits for a person: blocked invoices, refused hours, what is parked."""
@@ -160,6 +171,15 @@ class Desk:
                     self._ledger.send_again(f"{entry.plan.id}:")
                     self._ledger.set_state(entry.plan.id, "planned", reason="mapped anew", now=self._now)
             self._record("customers map", f"{customer} {account}")
+
+
+def _settlement(last: str) -> str:
+    return "inv_" + sha256(f"settle {last}".encode()).hexdigest()[:40]
+
+
+def _status(entry: Entry, provider: Provider) -> str:
+    held = provider.get_invoice(entry.external) if entry.external else None
+    return held.status if held else "not there"
 
 
 def _hour_id(hour: MeterHour) -> str:

@@ -14,6 +14,7 @@ from metering.state.calendar import period_end
 _ID_LENGTH = 40
 _LONGEST_TEXT = 450  # Stripe takes 500 characters of a metadata value
 _OWN_LINES = 2  # the carried remainder, and what is not shown singly
+RESTATED_LINE = "restatement"  # what a restated period comes to besides what was invoiced for it
 
 
 class Correction(NamedTuple):
@@ -99,9 +100,12 @@ def _line(*fields: Any) -> PlannedLine:
     return PlannedLine._make([*fields[:5], period, details])
 
 
-def invoice_id(customer: str, period: str, currency: str) -> str:
-    """The invoice's identity: the same business fact has the same id on every run."""
-    identity = json.dumps(["invoice", customer, period, currency])
+def invoice_id(customer: str, period: str, currency: str, revision: int = 0) -> str:
+    """The invoice's identity: the same business fact has the same id on every run.
+
+    A `revision` names the invoice of what a restatement changed.
+    """
+    identity = json.dumps(["invoice", customer, period, currency, *([revision] if revision else [])])
     return "inv_" + sha256(identity.encode()).hexdigest()[:_ID_LENGTH]
 
 
@@ -120,10 +124,54 @@ def plan_invoice(
     identity: str = "",
 ) -> Plan:
     """Plan the invoice of a billable period; an invoice beside the period's own has its own identity."""
-    assert not closed.problem, closed.problem
     rules = rules or Rules()
     identity = identity or invoice_id(closed.customer, closed.period, closed.currency)
-    drafts = _collapsed(_drafts(closed, corrections, rules, identity), rules.lines - _OWN_LINES, identity)
+    lines = _of_prices(closed, rules, identity)
+    return _plan(closed, lines, carry_in, corrections, rules, identity)
+
+
+def plan_restatement(
+    closed: ClosedPeriod,
+    invoiced: int,
+    carry_in: int,
+    corrections: Sequence[Correction] = (),
+    rules: Rules | None = None,
+) -> Plan:
+    """Plan what a restated period comes to besides the micro-units invoiced for it before: one line.
+
+    A difference below a unit, or in the customer's favour, is carried to the next invoice.
+    """
+    rules = rules or Rules()
+    identity = invoice_id(closed.customer, closed.period, closed.currency, closed.revision)
+    now = billable(closed, rules)
+    said = f"{closed.period} restated (revision {closed.revision}): {_major(now)} instead of"
+    line = PlannedLine(
+        f"{identity}:{RESTATED_LINE}", RESTATED_LINE, f"{said} {_major(invoiced)}", now - invoiced, 0
+    )
+    return _plan(closed, {RESTATED_LINE: line}, carry_in, corrections, rules, identity)
+
+
+def billable(closed: ClosedPeriod, rules: Rules) -> int:
+    """The micro-units of a closed period that are ours to invoice."""
+    found = (_billed_here(price, rules) for price in closed.prices)
+    return sum(price.micro for price in found if price is not None)
+
+
+def _major(micro: int) -> str:
+    return f"{Decimal(micro) / 1_000_000:,.6f}"
+
+
+def _plan(
+    closed: ClosedPeriod,
+    own: Mapping[str, PlannedLine],
+    carry_in: int,
+    corrections: Sequence[Correction],
+    rules: Rules,
+    identity: str,
+) -> Plan:
+    assert not closed.problem, closed.problem
+    corrected = {c.id: _of_correction(c, closed, identity) for c in corrections}
+    drafts = _collapsed({**own, **corrected}, rules.lines - _OWN_LINES, identity)
     micro = {line.id: line.micro for line in drafts.values()}
     allocation = allocate(micro, carry_in, closed.currency, rules.minimum_minor)
     lines = [
@@ -148,18 +196,18 @@ def plan_invoice(
     )
 
 
-def _drafts(
-    closed: ClosedPeriod, corrections: Sequence[Correction], rules: Rules, identity: str
-) -> dict[str, PlannedLine]:
+def _of_prices(closed: ClosedPeriod, rules: Rules, identity: str) -> dict[str, PlannedLine]:
     found = {}
     for price in closed.prices:
         own = _billed_here(price, rules)
         if own is not None:
             found[price.price] = _of_price(own, closed, identity)
-    for c in corrections:
-        line = PlannedLine(f"{identity}:{c.id}", c.id, c.description, c.micro, 0, closed.period)
-        found[c.id] = line
     return found
+
+
+def _of_correction(correction: Correction, closed: ClosedPeriod, identity: str) -> PlannedLine:
+    place = (f"{identity}:{correction.id}", correction.id, correction.description)
+    return PlannedLine(*place, correction.micro, 0, closed.period)
 
 
 def _billed_here(price: PriceTotal, rules: Rules) -> PriceTotal | None:

@@ -116,8 +116,7 @@ class Reconciler:
                 yield self._plan(close, entry)
 
     def _plan(self, close: Close, entry: Entry) -> Finding:
-        taken = {c.id: c.micro for c, _ in self._ledger.corrections(close.customer, only_open=False)}
-        planned = entry.plan.micro - sum(taken[c] for c in entry.plan.corrections)
+        planned = self._ledger.invoiced(close.customer, close.period, close.currency)
         rated = self._books.read(close).micro
         return Finding(
             close.customer,

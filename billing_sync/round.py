@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from typing import NamedTuple, cast
 
 from billing_sync.accounts import Accounts, Stopped, Unmapped
-from billing_sync.books import BookSource, Close
+from billing_sync.books import BookSource, Close, ClosedPeriod
 from billing_sync.config import BillingConfig
 from billing_sync.exchange import Exchange
 from billing_sync.ledger import CarryChanged, ClaimLost, Entry, Ledger, MeterHour
 from billing_sync.meters import MeterSender, expired_hours, plan_hours, unsettled_hours
 from billing_sync.pace import Pace, Paused, Sleep, Waiting
-from billing_sync.planner import Plan, Rules, invoice_id, plan_invoice
+from billing_sync.planner import Plan, Rules, billable, invoice_id, plan_invoice, plan_restatement
 from billing_sync.port import CustomerMissing, Halt, MeterProvider, Provider, Rejected
 from billing_sync.sender import InvoiceSender
 from metering.errors import UserError
@@ -116,16 +116,27 @@ class Round:
             ledger.want_hour(customer, price, hour.hour, hour.quantity)
         if missing:
             return f"{len(missing)} hours are not at the meter yet"
-        corrections = [c for c, currency in ledger.corrections(customer) if currency == close.currency]
-        if not closed.prices and not corrections:
-            return None  # closed without usage: nothing to charge
         rules = Rules(
             self._provider.caps.lines_per_invoice,
             self._config.minimum.get(close.currency, 0),
             metered,
             expired_hours(ledger, customer) if metered else {},
         )
-        return plan_invoice(closed, ledger.carry(customer, close.currency), corrections, rules)
+        return self._invoice_of(closed, rules)
+
+    def _invoice_of(self, closed: ClosedPeriod, rules: Rules) -> Plan | None:
+        """The period's own invoice, or once it has one what a restatement changed."""
+        ledger, place = self._ledger, (closed.customer, closed.period, closed.currency)
+        carry = ledger.carry(closed.customer, closed.currency)
+        corrections = [c for c, currency in ledger.corrections(closed.customer) if currency == place[2]]
+        if ledger.entry(invoice_id(*place)) is None:
+            if not closed.prices and not corrections:
+                return None  # closed without usage: nothing to charge
+            return plan_invoice(closed, carry, corrections, rules)
+        invoiced = ledger.invoiced(*place)
+        if billable(closed, rules) == invoiced:
+            return None
+        return plan_restatement(closed, invoiced, carry, corrections, rules)
 
     def _send(self, period: str | None, people: dict[str, Someone]) -> None:
         entries: dict[str, list[Entry]] = {}
@@ -223,4 +234,4 @@ class Round:
 
 
 def _id(close: Close) -> str:
-    return invoice_id(close.customer, close.period, close.currency)
+    return invoice_id(close.customer, close.period, close.currency, close.revision)

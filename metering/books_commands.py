@@ -12,10 +12,14 @@ from rich.table import Table
 
 from metering.audit import Audit, run_audit
 from metering.catalog.load import load_folder
-from metering.console import console
+from metering.console import console, literal
+from metering.corrected import corrected_usage
 from metering.errors import UserError
 from metering.explain import PriceExplanation, as_plain, explanations, in_words, provenance
 from metering.offline import Offline, rate_file
+from metering.periods import as_plain as period_plain
+from metering.periods import periods as period_states
+from metering.periods import restated_words, revisions
 from metering.rating.money import format_micro
 from metering.rating.words import row_lines
 from metering.settings import settings
@@ -68,6 +72,8 @@ def explain(
     with connect(settings().clickhouse(), settings().database) as client:
         found = explanations(client, customer, period, price, at)
         bill = Books(client).bill(customer, period)
+        closes = revisions(client, customer, period)
+        corrected = corrected_usage(client, customer, {period, *(one.corrects for one in found)}, at)
     if not found or bill is None:
         raise UserError(
             f"nothing was charged to `{customer}` here",
@@ -77,9 +83,14 @@ def explain(
         console.print_json(json.dumps([as_plain(one) for one in found]))
         return
     state = "closed" if bill.is_closed else "open, still being metered"
+    state = "restated" if len(closes) > 1 else state
     console.print(f"[bold]{bill.name}[/], {period}, {bill.currency} ({state})", highlight=False)
+    for line in (line for close in closes for line in restated_words(close)):
+        console.print(literal(line), soft_wrap=True)
     for one in found:
         _say(one, hourly=bool(price) and at < 0, with_events=at >= 0)
+    for number, line in enumerate(corrected):
+        console.print(literal(line if number else f"\nUsage that was corrected:\n{line}"), soft_wrap=True)
     if not price and at < 0:
         console.print(f"\nThese {len(found)} lines come to [bold]{bill.total:,.6f} {bill.currency}[/].")
 
@@ -91,6 +102,28 @@ def _say(found: PriceExplanation, *, hourly: bool, with_events: bool) -> None:
     if with_events:
         for hour in found.hours:
             console.print(f"    {provenance(hour)}", highlight=False, soft_wrap=True)
+
+
+def periods(
+    customer: Annotated[str, typer.Option(help="One customer; default: all.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show how far billing periods have come, by watermark: open, grace, closed, restated."""
+    with connect(settings().clickhouse(), settings().database) as client:
+        found = period_states(client, settings(), customer)
+    if as_json:
+        console.print_json(json.dumps([period_plain(one) for one in found]))
+        return
+    table = Table(
+        "Customer", "Period", "State", "Watermark (UTC)", "Revision", _right("Charges"), _right("Sum")
+    )
+    table.add_column("Digest", no_wrap=True)
+    for one in found:
+        mark = f"{one.closed:%Y-%m-%d %H:%M}" if one.closed else f"closes at {one.closes:%Y-%m-%d %H:%M}"
+        mark += f", hours over until {one.over:%Y-%m-%d %H:%M}" if one.state == "open" and one.over else ""
+        books = (str(one.revision or ""), f"{one.charges:,}", f"{one.amount:,.6f} {one.currency}")
+        table.add_row(literal(one.customer), one.period, one.state, mark, *books, one.digest[:12])
+    console.print(table)
 
 
 def audit(

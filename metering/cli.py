@@ -7,25 +7,35 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from metering.books_commands import audit, explain, rate, whatif
+from metering.backfill.commands import app as backfill_app
+from metering.books_commands import audit, explain, periods, rate, whatif
 from metering.catalog.cli import app as catalog_app
-from metering.commands import bill, dev, send, status, stop_children_when_told
+from metering.commands import bill, dev, send, stop_children_when_told
 from metering.console import console, run_command
 from metering.correct_commands import app as correct_app
 from metering.event_commands import app as events_app
+from metering.invariants.commands import watch
+from metering.late_commands import app as late_app
 from metering.local.cli import app as local_app
+from metering.recovery.commands import books_app, rebuild_app, state_app
 from metering.rejected_commands import app as rejected_app
 from metering.settings import settings
+from metering.status import status
 
 app = typer.Typer(no_args_is_help=True, help="Exact usage metering and rating on Kafka.")
 topics_app = typer.Typer(no_args_is_help=True, help="The Kafka topics of a deployment.")
 app.add_typer(local_app, name="local")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(topics_app, name="topics")
+app.add_typer(state_app, name="state")
+app.add_typer(rebuild_app, name="rebuild")
+app.add_typer(books_app, name="books")
 app.add_typer(rejected_app, name="rejected")
 app.add_typer(events_app, name="events")
 app.add_typer(correct_app, name="correct")
-for command in (dev, send, bill, explain, audit, whatif, rate, status):
+app.add_typer(backfill_app, name="backfill")
+app.add_typer(late_app, name="late")
+for command in (dev, send, bill, periods, explain, audit, whatif, rate, status, watch):
     app.command()(command)
 
 
@@ -41,6 +51,25 @@ def topics_apply(
         changes = [f"{k}: {a or '-'} → {b}" for k, (a, b) in state.differences.items()]
         table.add_row(state.name, state.action, "\n".join(changes))
     console.print(table)
+
+
+@topics_app.command("grow")
+def topics_grow(
+    partitions: Annotated[int, typer.Option(min=2, help="A multiple of the partitions that there are.")],
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds that producers get to learn of the new partitions.")
+    ] = 300.0,
+) -> None:
+    """Move to more partitions and a new epoch; no worker may run. Safe to run again."""
+    from metering.grow import grow  # Faust takes a second to import
+
+    def tell(line: str) -> None:
+        console.print(f"[green]✓[/] {line}", soft_wrap=True)
+
+    new = asyncio.run(grow(settings(), partitions, wait, tell)).new
+    console.print(
+        f"set METERING_EPOCH={new.epoch} METERING_PARTITIONS={new.partitions}, then start the workers"
+    )
 
 
 @app.command()
@@ -59,8 +88,10 @@ def migrate() -> None:
 def worker() -> None:
     """Run a metering worker: usage events to hourly totals to charges."""
     from metering.app import run, worker_app
+    from metering.state.opening import held
 
-    run(worker_app(settings()), settings())
+    with held(settings()):  # before it joins the group: a second one would put the first out
+        run(worker_app(settings()), settings())
 
 
 @app.command()

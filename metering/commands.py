@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from metering.catalog.reader import read_latest
 from metering.catalog.resolved import Catalog
@@ -20,7 +19,7 @@ from metering.errors import UserError
 from metering.events import Refusal, decode_values
 from metering.local import parts
 from metering.producer import UsageProducer
-from metering.settings import Settings, settings
+from metering.settings import settings
 from metering.sinks.client import connect
 from metering.sinks.migrate import migrate
 from metering.sinks.queries import Bill, Books
@@ -136,17 +135,3 @@ def as_plain(found: Bill) -> dict[str, object]:
         "rounding": str(found.rounding),
         "total": str(found.total),
     }
-
-
-def status() -> None:
-    """Show what was read and stored so far, and what was refused."""
-    chosen: Settings = settings()
-    with connect(chosen.clickhouse(), chosen.database) as client:
-        books = Books(client)
-        counters, reasons = books.counters(), books.rejected_by_reason()
-    table = Table("Events", "Count")
-    for name, count in counters._asdict().items():
-        table.add_row(name, f"{count:,}")
-    for reason, count in reasons.items():
-        table.add_row(f"  rejected: {reason}", f"{count:,}")
-    console.print(table)

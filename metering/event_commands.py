@@ -1,6 +1,7 @@
-"""`metering events show`: the whole story of one event."""
+"""`metering events show`: the whole story of one event; `export`: all of them."""
 
 import json
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -10,12 +11,14 @@ from rich.table import Column, Table
 
 from metering.console import console, literal
 from metering.event_copies import NO_SOURCE, Copy, Correction
+from metering.event_export import archived_lines
 from metering.event_story import ChargeRow, Count, InvoiceLine, Story, story_of
 from metering.explain import plain
 from metering.rejected import Place
 from metering.settings import settings
-from metering.sinks.client import connect
-from metering.state.amendments import RESERVED
+from metering.sinks.client import LONG_ANSWER_SECONDS, connect
+from metering.state.amendments import BACKFILL, RESERVED
+from metering.state.late import QUARANTINED, UNRESTATED
 from metering.topics import Names
 
 app = typer.Typer(no_args_is_help=True, help="Single usage events.")
@@ -45,6 +48,15 @@ def show(
         _show(story, topic)
 
 
+@app.command()
+def export() -> None:
+    """Write every archived event as a JSON line, in its order; `metering send -` takes them."""
+    chosen = settings()
+    with connect(chosen.clickhouse(), chosen.database, answer_seconds=LONG_ANSWER_SECONDS) as client:
+        for line in archived_lines(client):
+            sys.stdout.buffer.write(line)
+
+
 def _show(story: Story, topic: str) -> None:
     who, told_by = story.identity, story.told_by
     source = who.source or NO_SOURCE
@@ -56,12 +68,15 @@ def _show(story: Story, topic: str) -> None:
         hour = datetime.fromtimestamp(story.hour, UTC)
         console.print(f"hour {hour:%Y-%m-%d %H:00} UTC, billing period {story.period}{_closed_words(story)}")
     _show_copies(story.copies, topic)
-    if story.told_by.outcome != "accepted":
-        console.print(_nowhere(story, topic), soft_wrap=True)
+    if not story.is_counted:
+        console.print(literal(_nowhere(story, topic)), soft_wrap=True)
         return
     _show_corrections(story)
     if story.data is None:
         console.print("it counts nowhere any more: it was voided")
+        return
+    if story.told_by.type == BACKFILL:
+        console.print("it is the record of a backfill: see `metering backfill show`")
         return
     if story.told_by.type.startswith(RESERVED):
         console.print("it is a correction: see the story of the event that it carries")
@@ -84,6 +99,11 @@ def _nowhere(story: Story, topic: str) -> str:
     if story.told_by.outcome == "waiting":
         return "it counts nowhere yet: the worker has not come to it; see `metering status`"
     open_ones = [c for c in story.copies if c.state == "open"]
+    if any(c.reason in (QUARANTINED, UNRESTATED) for c in open_ones):
+        return (
+            "it counts nowhere yet: its period was closed when it came, and it waits for a person:"
+            f" `metering late approve {story.event_id}`, or discard the letter"
+        )
     if not open_ones:
         return "it counts nowhere: no copy of it was accepted"
     return (
@@ -99,6 +119,7 @@ def _show_copies(copies: list[Copy], topic: str) -> None:
     for copy in copies:
         said = ": ".join(part for part in (copy.outcome, copy.reason, copy.detail) if part)
         state = f" ({copy.state})" if copy.state else ""
+        state += f", brought by backfill {copy.backfill}" if copy.backfill else ""
         place = _named(copy, topic)
         table.add_row(place, f"{copy.appended:%Y-%m-%d %H:%M:%S}", literal(said + state))
     console.print(table)
@@ -110,7 +131,9 @@ def _show_corrections(story: Story) -> None:
     table = Table("Correction", "Appended (UTC)", "What it does", title="Corrected by", title_justify="left")
     for c in story.corrections:
         instead = "" if c.instead is None else f", its data is {_compact(c.instead)}"
-        said = f"{c.outcome}: {c.type}{instead}; {c.actor}: {c.reason}"
+        instead += f" as {c.counts_as}" if c.counts_as else ""
+        backfill = f" by the {c.step} of backfill {c.backfill}" if c.backfill else ""
+        said = f"{c.outcome}: {c.type}{backfill}{instead}; {c.actor}: {c.reason}"
         table.add_row(literal(c.event_id), f"{c.appended:%Y-%m-%d %H:%M:%S}", literal(said))
     console.print(table)
 

@@ -9,8 +9,9 @@ import msgspec
 
 from metering.errors import UserError
 from metering.sinks.queries import Books
-from metering.state.amendments import AMEND, VOID
+from metering.state.amendments import CORRECTIONS
 from metering.state.dedupe import HORIZON_DAYS
+from metering.state.late import APPROVE, QUARANTINED, UNRESTATED
 
 NO_SOURCE = "-"  # how a person writes that an event has no source
 _SHOWN = 5
@@ -27,7 +28,10 @@ class Identity(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """A copy of an event. `time` is epoch ms; it and `data` are missing when it could not be read."""
+    """A copy of an event. `time` is epoch ms; it and `data` are missing when it could not be read.
+
+    `backfill` is the one that sent it.
+    """
 
     spot: Spot
     appended: datetime
@@ -38,10 +42,15 @@ class Copy(NamedTuple):
     reason: str = ""
     detail: str = ""
     state: str = ""
+    backfill: str = ""
 
 
 class Correction(NamedTuple):
-    """A void or an amendment of an event; `instead` is the data that it puts in its place."""
+    """What voided, amended, restored or approved an event.
+
+    `instead` is the data that counts then; `counts_as` how an approval lets it count. `backfill` and its
+    `step` are empty for the correction of a single event.
+    """
 
     event_id: str
     type: str
@@ -50,6 +59,9 @@ class Correction(NamedTuple):
     actor: str
     reason: str
     instead: dict[str, Any] | None
+    counts_as: str = ""
+    backfill: str = ""
+    step: str = ""
 
 
 class _Letter(NamedTuple):
@@ -64,8 +76,8 @@ class _Letter(NamedTuple):
 _SPOT = "k_topic, k_partition, k_offset, k_index"
 # Rows of one place are equal, so that FINAL is not needed; without it the index on ids is used.
 _ARCHIVED = (
-    f"SELECT {_SPOT}, customer, source, appended, type, toUnixTimestamp64Milli(time), data FROM events"
-    " WHERE id = {id:String} AND ({customer:String} = '' OR customer = {customer:String})"
+    f"SELECT {_SPOT}, customer, source, backfill, appended, type, toUnixTimestamp64Milli(time), data"
+    " FROM events WHERE id = {id:String} AND ({customer:String} = '' OR customer = {customer:String})"
     f" ORDER BY {_SPOT} LIMIT 1 BY {_SPOT}"
 )
 _CORRECTIONS = (
@@ -89,11 +101,12 @@ def copies_of(
         tuple(row[:4]): _Letter(*row[4:]) for row in client.query(_REFUSED, parameters=parameters).result_rows
     }
     found: defaultdict[Identity, list[Copy]] = defaultdict(list)
-    for *spot, name, of, appended, kind, time, data in client.query(
+    for *spot, name, of, backfill, appended, kind, time, data in client.query(
         _ARCHIVED, parameters=parameters
     ).result_rows:
         letter = letters.pop(tuple(spot), None)
-        found[Identity(name, of)].append(_copy(tuple(spot), appended, kind, int(time), data, letter))
+        copy = _copy(tuple(spot), appended, kind, int(time), data, letter)
+        found[Identity(name, of)].append(copy._replace(backfill=backfill))
     for spot, letter in letters.items():
         unread = _copy(spot, letter.appended, letter.type, None, "", letter)
         found[_whose(letter.customer, found)].append(unread)
@@ -102,17 +115,28 @@ def copies_of(
 
 
 def corrections_of(client: Any, event_id: str, identity: Identity) -> list[Correction]:
-    """What voided or amended an event, in the order in which it came."""
+    """What let an event count, voided, amended or restored it, in the order in which it came."""
     place = {"id": event_id, "customer": identity.customer, "source": identity.source}
-    names = client.query(_CORRECTIONS, parameters={**place, "types": [VOID, AMEND]}).result_rows
-    found = []
+    types = [APPROVE, *CORRECTIONS]
+    names = client.query(_CORRECTIONS, parameters={**place, "types": types}).result_rows
+    found: list[tuple[datetime, Spot, Correction]] = []
     for name, source in names:
         _, copies = copies_of(client, name, identity.customer, source or NO_SOURCE)
         copy = next((c for c in copies if c.outcome == "accepted"), copies[-1])
         said = msgspec.json.decode(copy.data)
-        who = (str(said.get("actor", "")), str(said.get("reason", "")))
-        found.append(Correction(name, copy.type, copy.appended, copy.outcome, *who, said.get("instead")))
-    return sorted(found, key=lambda correction: correction.appended)
+        actor, reason, counts_as, backfill, step = (
+            str(said.get(field, "")) for field in ("actor", "reason", "as", "backfill", "step")
+        )
+        what = (name, copy.type, copy.appended, copy.outcome)
+        made = Correction(*what, actor, reason, said.get("instead"), counts_as, backfill, step)
+        found.append((copy.appended, copy.spot, made))
+    return [made for _, _, made in sorted(found, key=lambda one: one[:2])]
+
+
+def approved_copy(copies: list[Copy], corrections: list[Correction]) -> Copy | None:
+    """The copy that waited and counts by an approval; None when there is none."""
+    approved = any(c.type == APPROVE and c.outcome == "accepted" for c in corrections)
+    return next((c for c in copies if c.reason in (QUARANTINED, UNRESTATED)), None) if approved else None
 
 
 def _copy(

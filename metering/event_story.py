@@ -10,9 +10,9 @@ import msgspec
 
 from billing_sync.currencies import exponent_and_step
 from billing_sync.ledger import Entry, LedgerReader, ledger_url
-from billing_sync.planner import invoice_id
+from billing_sync.planner import RESTATED_LINE, invoice_id
 from metering.catalog.resolved import Catalog
-from metering.event_copies import Copy, Correction, Identity, copies_of, corrections_of
+from metering.event_copies import Copy, Correction, Identity, approved_copy, copies_of, corrections_of
 from metering.events import Refusal, UsageEvent
 from metering.rating.money import format_micro
 from metering.rating.period import price_for
@@ -20,6 +20,7 @@ from metering.rating.usage import HourUse, Usage
 from metering.settings import Settings
 from metering.state.amendments import RESERVED, VOID
 from metering.state.calendar import hour_of, period_of
+from metering.state.late import APPROVE
 from metering.state.measure import Measure, measure
 from metering.state.settle import ADJUSTS
 
@@ -92,6 +93,7 @@ class Story:
     revision: int
     hour: int | None
     period: str
+    is_counted: bool = False
     data: dict[str, Any] | None = None
     corrections: list[Correction] = field(default_factory=list)
     refusal: str = ""
@@ -127,14 +129,20 @@ def story_of(
 ) -> Story:
     """Tell everything about an event that the books and the billing ledger know."""
     identity, copies = copies_of(client, event_id, customer, source)
-    counting = next((copy for copy in copies if copy.outcome == "accepted"), None)
+    corrections = corrections_of(client, event_id, identity)
+    counting = approved_copy(copies, corrections)
+    if counting is None:
+        counting = next((copy for copy in copies if copy.outcome == "accepted"), None)
+    else:  # its id is known since the approval
+        copies = [c._replace(outcome="duplicate") if c.outcome == "accepted" else c for c in copies]
     told_by = counting or copies[-1]
     hour = None if told_by.time is None else hour_of(told_by.time)
     period = "" if hour is None else period_of(hour)
-    story = Story(event_id, identity, copies, told_by, catalog.revision, hour, period)
+    story = Story(
+        event_id, identity, copies, told_by, catalog.revision, hour, period, is_counted=bool(counting)
+    )
     if counting is None or hour is None:
         return story
-    corrections = corrections_of(client, event_id, identity)
     story = replace(story, corrections=corrections, data=_after(counting, corrections))
     if story.data is None or counting.type.startswith(RESERVED):
         return story
@@ -147,7 +155,7 @@ def story_of(
 def _after(copy: Copy, corrections: list[Correction]) -> dict[str, Any] | None:
     data: dict[str, Any] | None = msgspec.json.decode(copy.data)
     for correction in corrections:
-        if correction.outcome == "accepted":
+        if correction.outcome == "accepted" and correction.type != APPROVE:
             data = None if correction.type == VOID else correction.instead
     return data
 
@@ -179,6 +187,10 @@ class _Teller:
         closed = dict(self._rows(_CLOSED, customer=customer, period=period))
         places = dict.fromkeys((row.period, row.currency, row.price) for row in charges)
         invoices = [self._line(customer, *place, is_closed=place[0] in closed) for place in places]
+        for month, currency in dict.fromkeys((row.period, row.currency) for row in charges):
+            entries = self._ledger.entries(customer, month, currency)
+            first = invoice_id(customer, month, currency)
+            invoices += [_of_entry(entry, RESTATED_LINE) for entry in entries if entry.plan.id != first]
         return replace(story, counts=counts, charges=charges, closed=closed, invoices=invoices)
 
     def _count(self, customer: str, hour: int, one: Measure) -> Count:

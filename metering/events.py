@@ -21,6 +21,7 @@ ENVELOPE_LIMIT = 1_000
 NAME_LIMIT = 256  # characters of an id, source, type or customer
 TICK_TYPE = "metering.tick"  # appended by the owner of an idle partition; see state/meter_fold.py
 
+_NAMES = ("id", "source", "type", "customer", "backfill")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _LATEST_MS = 253_402_300_799_999  # 9999-12-31, the last instant a datetime can hold
@@ -29,7 +30,8 @@ _LATEST_MS = 253_402_300_799_999  # 9999-12-31, the last instant a datetime can 
 class UsageEvent(msgspec.Struct, gc=False):
     """One usage event after `decode_values`: `customer` and `at` (epoch ms) are always filled.
 
-    `data` holds str, int, Decimal, bool, None, lists and dicts; never a float.
+    `backfill` names the backfill that sends it, and is no part of what it says. `data` holds str, int,
+    Decimal, bool, None, lists and dicts; never a float.
     """
 
     id: str = ""
@@ -41,6 +43,7 @@ class UsageEvent(msgspec.Struct, gc=False):
     data: dict[str, Any] | None = None
     specversion: str = ""
     at: int = 0
+    backfill: str = ""
 
 
 class Refusal(NamedTuple):
@@ -184,7 +187,7 @@ def _missing(event: UsageEvent) -> Refusal | None:
 
 
 def _unusable_name(event: UsageEvent) -> Refusal | None:
-    for field in ("id", "source", "type", "customer"):
+    for field in _NAMES if event.backfill else _NAMES[:-1]:
         text: str = getattr(event, field)
         if len(text) > NAME_LIMIT or not (text.isprintable() or not text):
             return Refusal(

@@ -18,7 +18,8 @@ OFFSET_SHIFT = 32
 def version(epoch: int, offset: int, catalog_revision: int = 0) -> int:
     """Pack (epoch, offset, catalog revision) into the 128-bit version of an output.
 
-    A pure function of the input: a replay writes the same version, sinks keep the highest.
+    A pure function of the input: a replay writes the same version, sinks keep the highest. The offset is
+    behind the last record that the output includes; of a charge, behind the last one that touched it.
     """
     assert 0 <= epoch < 1 << 32
     assert 0 <= offset < 1 << 64
@@ -30,7 +31,7 @@ class HourlyTotal(msgspec.Struct, tag="total", tag_field="kind", frozen=True, om
     """The absolute total of one customer, meter, set of dimensions and hour (`usage.hourly`).
 
     `quantity` is the sum (also of an average: divide by `events`), the extreme, the latest value, or
-    the number of unique ones. `values` are what merging needs besides: digests of unique values,
+    the number of unique ones. `values` are what merging needs besides: digests of unique values and
     event sizes with their number (each), prices with their quantity (priced). `last` orders the
     latest value: its event's time (epoch ms) and id. `digest` is the sum of the fingerprints of the
     accepted events modulo 2^64, in hex.
@@ -58,6 +59,28 @@ class Watermark(msgspec.Struct, tag="watermark", tag_field="kind", frozen=True):
 
     partition: int
     time: int
+    version: str
+
+
+class Approved(msgspec.Struct, frozen=True):
+    """Who let a late event count, and why; `at` is epoch ms, the time of the approval."""
+
+    event_id: str
+    source: str
+    actor: str
+    reason: str
+    at: int
+
+
+class Restatement(msgspec.Struct, tag="restatement", tag_field="kind", frozen=True):
+    """A closed period that is to be charged again, by name (`usage.hourly`).
+
+    It stands behind the totals that hold the approved events, in the same partition.
+    """
+
+    customer: str
+    period: str
+    approvals: list[Approved]
     version: str
 
 
@@ -130,11 +153,12 @@ class RatingError(msgspec.Struct, tag="error", tag_field="kind", frozen=True):
     version: str
 
 
-class PeriodClose(msgspec.Struct, tag="close", tag_field="kind", frozen=True):
+class PeriodClose(msgspec.Struct, tag="close", tag_field="kind", frozen=True, omit_defaults=True):
     """A closed billing period of one customer (`usage.charges`), behind its last charge.
 
     `rows`, `amount` and `digest` describe the charges that must be seen before it is billed;
-    `errors` counts rating errors. `watermark` is the epoch ms that closed it.
+    `errors` counts rating errors. `watermark` is the epoch ms that closed it. `revision` counts the
+    restatements since; `approvals` are those of the last one.
     """
 
     customer: str
@@ -146,6 +170,8 @@ class PeriodClose(msgspec.Struct, tag="close", tag_field="kind", frozen=True):
     digest: str
     watermark: int
     version: str
+    revision: int = 0
+    approvals: list[Approved] = []
 
 
 class DeadLetter(msgspec.Struct, tag="rejected", tag_field="kind", frozen=True):
@@ -173,14 +199,15 @@ class LetterAction(msgspec.Struct, tag="action", tag_field="kind", frozen=True, 
     """What a person did about a dead letter (`usage.rejected`): nothing is taken away by it.
 
     `topic`, `partition`, `offset` and `index` name the letter. A retried one stands again in the
-    topic of the events at `sent_partition` and `sent_offset`. `at` is epoch ms.
+    topic of the events at `sent_partition` and `sent_offset`; of an approved one, its approval does.
+    `at` is epoch ms.
     """
 
     topic: str
     partition: int
     offset: int
     index: int
-    action: Literal["retried", "discarded"]
+    action: Literal["retried", "approved", "discarded"]
     actor: str
     reason: str
     at: int
@@ -193,7 +220,8 @@ class Progress(msgspec.Struct, tag="progress", tag_field="kind", frozen=True):
     """What one fold has done with one partition so far (`pipeline.progress`).
 
     read = accepted + duplicates + rejected, counted in events since the first offset. `at` is the
-    sender's wall clock (epoch ms): a quiet partition keeps reporting, a dead one does not.
+    sender's wall clock (epoch ms): a quiet partition keeps reporting, a dead one does not. `usage_at` is
+    the append time of the newest usage that its owner has folded (epoch ms), 0 before the first.
     """
 
     fold: str
@@ -209,9 +237,20 @@ class Progress(msgspec.Struct, tag="progress", tag_field="kind", frozen=True):
     catalog_revision: int
     instance: str
     at: int
+    usage_at: int = 0
 
 
-Record = HourlyTotal | Watermark | Charge | RatingError | PeriodClose | DeadLetter | LetterAction | Progress
+Record = (
+    HourlyTotal
+    | Watermark
+    | Restatement
+    | Charge
+    | RatingError
+    | PeriodClose
+    | DeadLetter
+    | LetterAction
+    | Progress
+)
 
 RecordT = TypeVar("RecordT", bound=Record)
 

@@ -224,30 +224,32 @@ async def send_again(settings: Settings, forecasts: Sequence[Forecast], actor: s
         async with UsageProducer(settings.brokers(), events) as producer:
             placed = await producer.deliver((f.key, f.payload) for f in forecasts)
     except KafkaError as error:
-        raise _not_taken(error) from error
+        raise not_taken(error) from error
     sent = zip((f.letter for f in forecasts), placed, strict=True)
-    return await _record(settings, [_action(settings, x, "retried", actor, "", at) for x, at in sent])
+    return await record(settings, [action_of(settings, x, "retried", actor, "", at) for x, at in sent])
 
 
 async def discard(settings: Settings, letters: Iterable[Letter], actor: str, reason: str) -> dict[int, int]:
     """Record that letters are not wanted; where the record of it ends, by partition."""
-    return await _record(settings, [_action(settings, x, "discarded", actor, reason) for x in letters])
+    return await record(settings, [action_of(settings, x, "discarded", actor, reason) for x in letters])
 
 
-def _action(
+def action_of(
     settings: Settings,
     letter: Letter,
-    action: Literal["retried", "discarded"],
+    action: Literal["retried", "approved", "discarded"],
     actor: str,
     reason: str,
     sent: tuple[int, int] = (-1, -1),
 ) -> LetterAction:
+    """What somebody does about a letter now; what is sent stands at `sent` (partition, offset)."""
     now = time.time_ns() // 1_000_000
     stamp = str(version(settings.epoch, now))
     return LetterAction(*letter.place, action, actor, reason, now, stamp, *sent)
 
 
-async def _record(settings: Settings, actions: Iterable[LetterAction]) -> dict[int, int]:
+async def record(settings: Settings, actions: Iterable[LetterAction]) -> dict[int, int]:
+    """Append what was done about letters; where it ends, by partition of the topic of the letters."""
     records = [
         (key("action", a.topic, a.partition, a.offset, a.index, a.action, a.at), encode(a)) for a in actions
     ]
@@ -255,11 +257,12 @@ async def _record(settings: Settings, actions: Iterable[LetterAction]) -> dict[i
         async with UsageProducer(settings.brokers(), Names(settings).rejected) as producer:
             placed = await producer.deliver(records)
     except KafkaError as error:
-        raise _not_taken(error) from error
+        raise not_taken(error) from error
     return {partition: offset + 1 for partition, offset in sorted(placed)}
 
 
-def _not_taken(error: KafkaError) -> UserError:
+def not_taken(error: KafkaError) -> UserError:
+    """The broker has some records or none; the same command goes on."""
     return UserError(
         f"the broker did not take all records: {error!r}",
         hint="run the same command again: what has no record yet is still open, and no event counts twice",

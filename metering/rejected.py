@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from metering.errors import UserError
 
-State = Literal["open", "retried", "discarded"]
+State = Literal["open", "retried", "approved", "discarded"]
 STATES: tuple[State, ...] = get_args(State)
 WHOLE_RECORD = -1  # the index of a letter that is not an event of an envelope
 OUR_ROW = -2  # the index of a row of ours that ClickHouse refused

@@ -32,8 +32,8 @@ class Rerated(NamedTuple):
     unpriced: list[Unpriced]
 
 
-def rerate(catalog: Catalog, uses: Iterable[HourUse], period: Period) -> Rerated:
-    """What a closed period comes to under a catalog."""
+def rerate(catalog: Catalog, uses: Iterable[HourUse], period: Period, *, closing: bool = True) -> Rerated:
+    """What a period comes to under a catalog: closed, or as it stands while it is open."""
     plain = rate_plain(catalog, uses, period)
     by_account: defaultdict[str, list[HourUse]] = defaultdict(list)
     for use in plain.left:
@@ -46,7 +46,7 @@ def rerate(catalog: Catalog, uses: Iterable[HourUse], period: Period) -> Rerated
         if not members:
             unpriced += [_unknown(use) for use in by_account[account]]
             continue
-        rated = rate_period(members, by_account.get(account, ()), period, closing=True)
+        rated = rate_period(members, by_account.get(account, ()), period, closing=closing)
         unpriced += rated.unpriced
         for row in rated.rows:
             amounts[row.customer, row.price] += row.amount

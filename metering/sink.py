@@ -5,7 +5,6 @@ none, and a database that was lost has no positions, so everything is read again
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -15,6 +14,7 @@ import structlog
 from faust.types import TP
 
 from metering.catalog.reader import follow
+from metering.ending import die
 from metering.errors import UserError
 from metering.events import TICK_TYPE, UsageEvent, decode_values
 from metering.records import decode
@@ -28,7 +28,6 @@ from metering.transport import Batch
 
 log = structlog.get_logger()
 
-EXIT_CRASH = 70
 SINK = "clickhouse"
 
 
@@ -83,8 +82,7 @@ class Sink:
         try:
             await self._take(batch)
         except Exception as error:
-            log.exception("batch_failed", topic=batch.tp.topic, partition=batch.tp.partition)
-            self._die("batch_failed", error)
+            self._die("batch_failed", error, topic=batch.tp.topic, partition=batch.tp.partition)
 
     async def _take(self, batch: Batch) -> None:
         for chunk in batch.chunks:
@@ -129,7 +127,6 @@ class Sink:
             for tp in list(self._pending):
                 await self.flush(tp)
         except Exception as error:
-            log.exception("flush_failed")
             self._die("flush_failed", error)
 
     async def flush(self, tp: TP) -> None:
@@ -148,8 +145,8 @@ class Sink:
             await self.consumer.commit_positions({tp: upto})
 
     async def follow_catalog(self) -> None:
-        """Store each catalog revision."""
-        async for catalog in follow(self.settings.brokers(), self.names.catalog, 0):
+        """Store each catalog revision: a closed period is audited under the one that closed it."""
+        async for catalog in follow(self.settings.brokers(), self.names.catalog, 0, every=True):
             try:
                 offset = catalog.revision - 1
                 origin = Origin(self.names.catalog, 0, offset, offset)
@@ -157,10 +154,8 @@ class Sink:
             except Exception as error:
                 self._die("catalog_not_stored", error)
 
-    def _die(self, event: str, error: Exception) -> NoReturn:
-        hint = error.hint if isinstance(error, UserError) else ""
-        log.error(event, error=str(error), hint=hint, exit_code=EXIT_CRASH)
-        os._exit(EXIT_CRASH)
+    def _die(self, event: str, error: Exception, **facts: Any) -> NoReturn:
+        die(event, error, **facts)
 
 
 def _created_anew(tp: TP, offset: int, end: int) -> UserError:

@@ -11,8 +11,10 @@ from aiokafka.errors import KafkaError, for_code
 
 from metering.errors import UserError
 from metering.settings import Settings
+from metering.state.dedupe import HORIZON_DAYS
 
 _DAY_MS = 86_400_000
+_EVENT_DAYS = 40
 _RECORD_BYTES = str(16 << 20)
 _ADMIN_MS = 15_000
 _KNOWN_PAUSE = 0.05
@@ -28,6 +30,7 @@ class Names:
         self.rejected = settings.topic("usage.rejected")
         self.catalog = settings.topic("catalog")
         self.progress = settings.topic("pipeline.progress")
+        self.epochs = settings.topic("pipeline.epochs")
         self.meter_segments = settings.topic("journal.meter.segments")
         self.meter_state = settings.topic("journal.meter.state")
         self.rate_state = settings.topic("journal.rate.state")
@@ -54,18 +57,20 @@ class TopicState(NamedTuple):
 def specs(settings: Settings) -> list[TopicSpec]:
     """Every topic of a deployment with the settings it needs."""
     names, count = Names(settings), settings.partitions
+    # The broker's clock, not the producer's: ids expire by it, late events are kept by it, and a worker
+    # with a clock ahead would be refused by the broker, one with a clock behind see its journal expire.
+    appended = {"message.timestamp.type": "LogAppendTime"}
+    deleted = {"cleanup.policy": "delete", **appended}
     # A zombie's late write must not replace a newer record before readers have seen both.
-    compacted = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(3_600_000)}
+    compacted = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(3_600_000), **appended}
     large = {"max.message.bytes": _RECORD_BYTES}
     return [
         TopicSpec(
             names.events,
             count,
             {
-                # Ids expire and late events are kept by the broker's clock, not the producer's.
-                "message.timestamp.type": "LogAppendTime",
-                "cleanup.policy": "delete",
-                "retention.ms": str(40 * _DAY_MS),
+                **deleted,
+                "retention.ms": str(_EVENT_DAYS * _DAY_MS),
                 # A dead letter carries the record in base64, so it must stay well below 16 MiB.
                 "max.message.bytes": str(8 << 20),
             },
@@ -75,15 +80,17 @@ def specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(
             names.rejected,
             count,
-            {"cleanup.policy": "delete", "retention.ms": str(180 * _DAY_MS), **large},
+            {**deleted, "retention.ms": str(180 * _DAY_MS), **large},
         ),
-        TopicSpec(names.catalog, 1, {**compacted, **large}),
+        # Every revision stays: what was decided under one can only be decided again under the same.
+        TopicSpec(names.catalog, 1, {**deleted, "retention.ms": "-1", **large}),
         TopicSpec(names.progress, count, compacted),
+        TopicSpec(names.epochs, 1, {**deleted, "retention.ms": "-1"}),
         TopicSpec(
             names.meter_segments,
             count,
-            # One day more than the horizon of deduplication.
-            {"cleanup.policy": "delete", "retention.ms": str(36 * _DAY_MS), **large},
+            # A worker that was away folds events as old as the broker keeps them, and needs their horizon.
+            {**deleted, "retention.ms": str((_EVENT_DAYS + HORIZON_DAYS) * _DAY_MS), **large},
         ),
         TopicSpec(names.meter_state, count, {**compacted, **large}),
         TopicSpec(names.rate_state, count, {**compacted, **large}),

@@ -4,10 +4,9 @@ Everything here is effects: Kafka, disk, timers. What is counted and charged is 
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -15,35 +14,29 @@ from faust.types import TP
 
 from metering.catalog.reader import follow
 from metering.catalog.resolved import Catalog
-from metering.errors import UserError
+from metering.ending import die
+from metering.epochs import Epoch, latest_epoch, refuse_lost_state, refuse_other_epoch
 from metering.events import TICK_TYPE
 from metering.records import Progress, encode, key
+from metering.recovery.evidence import refuse_other_revisions
 from metering.settings import Settings
+from metering.state import opening
 from metering.state.accounts import Accounts
 from metering.state.checkpoint import DurableFold, Verdict, pieces
 from metering.state.fold import Output
-from metering.state.journal import Journal
 from metering.state.log_bounds import LogBounds
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
 from metering.state.publish import Publisher
-from metering.state.rate_fold import RateFold, RateRules
-from metering.state.store import FORMAT, Identity, Store
+from metering.state.store import Store
 from metering.topics import Names
 from metering.transport import Batch
 
 log = structlog.get_logger()
 
-EXIT_CRASH = 70
 RELEASE_SECONDS = 10.0  # a revoked partition is saved within this time, or not at all
 FROZEN_SECONDS = 8.0  # below the session timeout: a process that slept longer may be replaced
 CATALOG_SECONDS = 5.0
 SEEK_BACK_SECONDS = 1.0
-
-
-def die(event: str, **facts: object) -> NoReturn:
-    """End the process at once: nothing was acknowledged, so a restart is exact."""
-    log.error(event, exit_code=EXIT_CRASH, **facts)
-    os._exit(EXIT_CRASH)
 
 
 class Worker:
@@ -59,19 +52,17 @@ class Worker:
         self._owned: dict[TP, DurableFold] = {}
         self._released: dict[TP, DurableFold] = {}
         self._last_batch: dict[TP, float] = {}
+        self._usage_at: dict[TP, int] = {}  # append time of the newest usage
         self._last_seek: dict[TP, float] = {}
         self._awake = time.monotonic()
+        self._loading = 0  # a large state takes its time; that is no freeze
+        self._epoch: Epoch | None = None
         self._catalog_known = asyncio.Event()
         self._recurring: tuple[Catalog, set[int]] | None = None  # partitions with fees without usage
         self._following: asyncio.Task[None] | None = None
         self._journals = {
-            self.names.events: Journal(
-                settings.brokers(),
-                self.publisher,
-                self.names.meter_state,
-                self.names.meter_segments,
-            ),
-            self.names.hourly: Journal(settings.brokers(), self.publisher, self.names.rate_state),
+            topic: opening.journal(settings, self.publisher, topic)
+            for topic in (self.names.events, self.names.hourly)
         }
 
     async def start(self) -> None:
@@ -83,28 +74,40 @@ class Worker:
 
     async def load(self, tps: set[TP]) -> Mapping[TP, int]:
         """Load the states of the assigned partitions; see `transport.Positions`."""
+        self._loading += 1
         try:
-            await self._check_partitions()
+            self._epoch = await latest_epoch(self.settings)
+            refuse_other_epoch(self.settings, self._epoch)
+            await opening.check_partitions(self.settings, self.publisher)
             await self._wait_for_catalog()
             for tp in self._released.keys() - tps:
                 self._released.pop(tp).close()
+            for tp in self._owned.keys() - tps:  # loaded when it was on its way to somebody else
+                self._owned.pop(tp).close()
             for tp in tps - self._owned.keys():
-                self._owned[tp] = await self._take_over(tp)
-                if self.catalog is not None:  # it may be newer than what the state was rated with
-                    self._owned[tp].fold.adopt(self.catalog)
+                durable = await self._take_over(tp)
+                catalog = await self._wait_for_catalog(durable.revision)
+                durable.fold.adopt(catalog)  # it may be newer than what the state was rated with
+                self._owned[tp] = durable
                 self._last_batch[tp] = time.monotonic()
-            offsets = {tp: await self._start_of(tp) for tp in tps}
+            starts = [(tp, await self._start_of(tp)) for tp in tps]
         except Exception as error:
-            die("state_not_loaded", error=str(error), hint=getattr(error, "hint", ""))
+            die("state_not_loaded", error)
+        finally:
+            self._loading -= 1
         self._awake = time.monotonic()
+        offsets = {tp: offset for tp, offset in starts if offset is not None}
         log.info(
             "partitions_assigned",
             positions={f"{t.topic}-{t.partition}": o for t, o in offsets.items()},
         )
         return offsets
 
-    async def _start_of(self, tp: TP) -> int:
-        offset = self._owned[tp].fold.offset
+    async def _start_of(self, tp: TP) -> int | None:
+        durable = self._owned.get(tp)
+        if durable is None:
+            return None  # given away meanwhile
+        offset = durable.fold.offset
         return (await self.bounds.of(*tp)).first if offset is None else offset
 
     async def _take_over(self, tp: TP) -> DurableFold:
@@ -114,42 +117,22 @@ class Worker:
                 return kept
             kept.close()
         durable = self._open(tp)
-        await durable.load()
-        durable.check_reachable(await self.bounds.of(*tp), tp.topic)
+        try:
+            if await durable.load() is None and self.catalog is not None:
+                refuse_lost_state(self.settings, self._epoch, *tp)
+                await refuse_other_revisions(self.settings, self.bounds, tp, self.catalog.revision)
+            durable.check_reachable(await self.bounds.of(*tp), tp.topic)
+        except BaseException:  # also when it is given up: the folder is opened again at once
+            durable.close()
+            raise
         return durable
 
     def _open(self, tp: TP) -> DurableFold:
-        settings, epoch = self.settings, self.settings.epoch
-        folder = settings.home / "state" / settings.instance / f"{tp.topic}-{tp.partition}"
-        fold: MeterFold | RateFold
-        if tp.topic == self.names.events:
-            fold = MeterFold(
-                MeterRules(
-                    partition=tp.partition,
-                    partitions=settings.partitions,
-                    events_topic=self.names.events,
-                    hourly_topic=self.names.hourly,
-                    rejected_topic=self.names.rejected,
-                    epoch=epoch,
-                    grace_hours=settings.close_grace_hours,
-                    max_future_ms=settings.max_future_seconds * 1_000,
-                ),
-                ids_folder=folder.with_name(f"{folder.name}.ids"),
-                memory_ids=settings.memory_ids,
-            )
-        else:
-            fold = RateFold(
-                RateRules(
-                    partition=tp.partition,
-                    partitions=settings.partitions,
-                    charges_topic=self.names.charges,
-                    epoch=epoch,
-                    grace_hours=settings.close_grace_hours,
-                )
-            )
-        kind = type(fold).__name__
-        store = Store(folder, Identity(FORMAT, kind, tp.topic, tp.partition, epoch))
-        return DurableFold(fold, tp.partition, epoch, store, self._journals[tp.topic], self.publisher)
+        settings = self.settings
+        fold = opening.new_fold(settings, *tp, ids_folder=opening.ids_folder(settings, *tp))
+        store = Store(opening.state_folder(settings, *tp), opening.identity(settings, *tp))
+        journal = self._journals[tp.topic]
+        return DurableFold(fold, tp.partition, settings.epoch, store, journal, self.publisher)
 
     async def release(self, tps: set[TP]) -> None:
         """Save revoked partitions within a deadline; what is not saved is folded again elsewhere."""
@@ -162,7 +145,7 @@ class Worker:
         except TimeoutError:
             die("partitions_not_saved_in_time", seconds=RELEASE_SECONDS)
         except Exception as error:
-            die("partitions_not_saved", error=repr(error))
+            die("partitions_not_saved", error)
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -171,8 +154,8 @@ class Worker:
         try:
             await self._take(batch)
         except Exception as error:
-            log.exception("batch_failed", topic=batch.tp.topic, partition=batch.tp.partition)
-            die("batch_failed", first_offset=batch.first, error=repr(error))
+            place = {"topic": batch.tp.topic, "partition": batch.tp.partition, "first_offset": batch.first}
+            die("batch_failed", error, **place)
 
     async def _take(self, batch: Batch) -> None:
         self._last_batch[batch.tp] = time.monotonic()
@@ -180,9 +163,12 @@ class Worker:
             durable = self._owned.get(batch.tp)
             if durable is None or self.catalog is None:
                 return  # revoked meanwhile: the new owner folds it
+            usage = durable.usage
             if durable.offer(piece, self.catalog) is Verdict.GAP:
                 await self._seek_back(batch.tp, durable)
                 return
+            if durable.usage != usage:  # not only ticks
+                self._usage_at[batch.tp] = piece[-1].appended
             if durable.fold.is_heavy:
                 await self.save(batch.tp, durable)
 
@@ -202,7 +188,7 @@ class Worker:
 
     async def save(self, tp: TP, durable: DurableFold) -> None:
         """Checkpoint one partition, then report its position and progress."""
-        if time.monotonic() - self._awake > FROZEN_SECONDS:
+        if time.monotonic() - self._awake > FROZEN_SECONDS and not self._loading:
             die("process_was_frozen", seconds=round(time.monotonic() - self._awake, 1))
         before = durable.saved_offset
         offset = await durable.checkpoint()
@@ -217,13 +203,12 @@ class Worker:
                 if tp in self._owned:
                     await self.save(tp, durable)
         except Exception as error:
-            log.exception("checkpoint_failed")
-            die("checkpoint_failed", error=repr(error))
+            die("checkpoint_failed", error)
 
     def stay_awake(self) -> None:
         """Called by a short timer; a long pause between calls means that the process was frozen."""
         now = time.monotonic()
-        if now - self._awake > FROZEN_SECONDS and self._owned:
+        if now - self._awake > FROZEN_SECONDS and self._owned and not self._loading:
             die("process_was_frozen", seconds=round(now - self._awake, 1))
         self._awake = now
 
@@ -247,6 +232,7 @@ class Worker:
                 catalog_revision=self.catalog.revision if self.catalog else 0,
                 instance=self.settings.instance,
                 at=time.time_ns() // 1_000_000,
+                usage_at=self._usage_at.get(tp, 0),
             )
             place = key("meter", tp.partition)
             await self.publisher.publish(tp.partition, [Output(self.names.progress, place, encode(record))])
@@ -291,22 +277,20 @@ class Worker:
             self._catalog_known.set()
             log.info("catalog_adopted", revision=catalog.revision, version=catalog.version[:12])
 
-    async def _check_partitions(self) -> None:
-        found = await self.publisher.partitions(self.names.events)
-        if found != self.settings.partitions:
-            raise UserError(
-                f"{self.names.events} has {found} partitions, METERING_PARTITIONS says"
-                f" {self.settings.partitions}",
-                hint="set METERING_PARTITIONS to the topic's number: customers are placed by it",
-            )
-
-    async def _wait_for_catalog(self) -> None:
-        while self.catalog is None:
+    async def _wait_for_catalog(self, revision: int = 0) -> Catalog:
+        """The catalog in force, once it is as new as `revision`: no state goes on with older prices."""
+        while self.catalog is None or self.catalog.revision < revision:
+            self._catalog_known.clear()
             try:
                 async with asyncio.timeout(CATALOG_SECONDS):
                     await self._catalog_known.wait()
             except TimeoutError:
-                log.warning("no_catalog_published", hint="run `metering catalog publish DIR`")
+                if self.catalog is None:
+                    log.warning("no_catalog_published", hint="run `metering catalog publish DIR`")
+                else:
+                    found = self.catalog.revision
+                    log.warning("catalog_older_than_state", revision=found, state_revision=revision)
+        return self.catalog
 
 
 def tick_record(idle_ms: int) -> bytes:

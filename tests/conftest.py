@@ -29,6 +29,14 @@ def local_parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     parts.down(settings)
 
 
+@pytest.fixture(scope="session")
+def real_broker(local_parts: Settings) -> Settings:
+    """The parts, for a test that makes or deletes topics: the simulated broker cannot."""
+    if local_parts.is_simulated():
+        pytest.skip("the simulated broker has no admin requests")
+    return local_parts
+
+
 @pytest.fixture
 def deployment(local_parts: Settings, tmp_path: Path) -> Settings:
     """A deployment with topics, database and folder of its own on the shared parts."""

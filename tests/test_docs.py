@@ -8,10 +8,15 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from metering.catalog.load import load_texts
 from metering.catalog.price_files import Model
+from metering.quota.limits import Kind
+from metering.quota.wire import ReplyReason
 from metering.rating import charge, load_card
 from metering.rating.usage import Aggregation
 from metering.settings import Settings
+from tests.quota.scenario import Run
+from tests.quota.world import METERS
 
 ROOT = Path(__file__).parent.parent
 
@@ -25,8 +30,9 @@ def test_every_setting_is_on_its_page() -> None:
 
 def test_every_reason_for_refusal_is_on_its_page() -> None:
     page = (ROOT / "docs" / "wire-format.md").read_text()
-    sources = "events state/measure state/meter_fold state/amending state/amendments sinks/writer"
-    text = "".join((ROOT / "metering" / f"{source}.py").read_text() for source in sources.split())
+    state = "measure meter_fold amending amendments hourly_table late"
+    sources = ["events", *(f"state/{name}" for name in state.split()), "sinks/writer"]
+    text = "".join((ROOT / "metering" / f"{source}.py").read_text() for source in sources)
     found = set(re.findall(r'(?:Refusal\(|refuse\(\s*event,)\s*"(\w+)"', text)) | {"sink_refused"}
     assert len(found) > 15
     assert not [reason for reason in found if f"`{reason}`" not in page]
@@ -61,3 +67,23 @@ def test_every_model_of_the_catalog_is_on_the_page() -> None:
 
 def test_every_aggregation_is_on_the_page() -> None:
     assert not [name for name in get_args(Aggregation) if f"`{name}`" not in RATING]
+
+
+QUOTAS = (ROOT / "docs" / "quotas.md").read_text()
+LIMITS, RULE = re.findall(r"```yaml\n(.*?)```", QUOTAS, re.S)
+
+
+def test_the_limits_on_the_page_are_a_catalog() -> None:
+    catalog = load_texts({"meters.yaml": METERS, "limits.yaml": LIMITS})
+    kinds = {limit.kind for limit in catalog.limits_of("acme-de", 0)}
+    assert kinds == set(get_args(Kind))
+    assert [g.id for g in catalog.grants_of("harbour")] == ["launch"]
+
+
+def test_the_scenario_on_the_page_ends_as_it_says() -> None:
+    Run(yaml.safe_load(RULE)).run()
+
+
+def test_every_answer_to_a_request_is_on_the_page_of_quotas() -> None:
+    told = set(re.findall(r"`(\w+)`", QUOTAS)) | {"ok", "free", "granted", "reduced", "released"}
+    assert not set(get_args(ReplyReason)) - told

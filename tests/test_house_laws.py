@@ -10,10 +10,11 @@ from metering.settings import Settings
 ROOT = Path(__file__).parent.parent
 FOLDS = (
     "meter_fold rate_fold measure partitioning dedupe calendar postings totals hourly_table amending"
-    " amendments rate_state closed_books corrections settle accounts"
+    " amendments rate_state closed_books corrections settle accounts late"
 ).split()
 PURE = [
     *sorted((ROOT / "metering" / "rating").glob("*.py")),
+    *sorted((ROOT / "metering" / "quota").glob("*.py")),
     *(ROOT / "metering" / "state" / f"{name}.py" for name in FOLDS),
 ]
 AGENTS = sorted((ROOT / "metering" / "agents").glob("*.py"))

@@ -7,6 +7,7 @@ from billing_sync.ledger.store import Store
 from billing_sync.planner import Correction, Plan, plan_from_json, plan_to_json
 from metering.errors import UserError
 
+OF_PERIOD = "WHERE customer = :customer AND period = :period AND currency = :currency"
 _COLUMNS = "plan, state, reason, external, number, changed, status"
 
 
@@ -58,8 +59,8 @@ class Invoices(Store):
         state = "planned" if plan.lines else "carried"
         with self.transaction():
             self.run(
-                "INSERT INTO invoice (id, customer, period, currency, plan, state, changed)"
-                " VALUES (:id, :customer, :period, :currency, :plan, :state, :now)",
+                "INSERT INTO invoice (id, customer, period, currency, plan, state, changed, since)"
+                " VALUES (:id, :customer, :period, :currency, :plan, :state, :now, :now)",
                 id=plan.id,
                 customer=plan.customer,
                 period=plan.period,
@@ -94,22 +95,21 @@ class Invoices(Store):
         if moved.rowcount != 1:
             raise CarryChanged(f"the carry of {plan.customer} in {plan.currency} changed meanwhile")
 
-    def write_off(self, customer: str, currency: str, micro: int) -> None:
-        """Give up a carried amount, if it is still this one."""
-        moved = self.run(
-            "UPDATE carry SET micro = 0"
-            " WHERE customer = :customer AND currency = :currency AND micro = :micro",
-            customer=customer,
-            currency=currency,
-            micro=micro,
-        )
-        if moved.rowcount != 1:
-            raise CarryChanged(f"the carry of {customer} in {currency} changed meanwhile: try again")
-
     def entry(self, invoice: str) -> Entry | None:
         """An invoice by our id."""
         found = self._entries("WHERE id = :id", id=invoice)
         return found[0] if found else None
+
+    def entries_of(self, customer: str, period: str, currency: str) -> list[Entry]:
+        """The invoices of a customer's period: the first, and those of its restatements."""
+        place = {"customer": customer, "period": period, "currency": currency}
+        return self._entries(OF_PERIOD, **place)
+
+    def invoiced(self, customer: str, period: str, currency: str) -> int:
+        """The micro-units that a period's invoices came to so far, corrections of others left out."""
+        taken = {c.id: c.micro for c, _ in self.corrections(customer, only_open=False)}
+        plans = [entry.plan for entry in self.entries_of(customer, period, currency)]
+        return sum(plan.micro - sum(taken[c] for c in plan.corrections) for plan in plans)
 
     def entries(self, period: str | None = None) -> list[Entry]:
         """All invoices, or those of a period."""
@@ -125,7 +125,7 @@ class Invoices(Store):
         return {str(identity) for (identity,) in self.rows("SELECT id FROM invoice")}
 
     def _entries(self, where: str, **values: Any) -> list[Entry]:
-        order = "ORDER BY period, customer"
+        order = "ORDER BY period, customer, since, id"
         rows = self.rows(f"SELECT {_COLUMNS} FROM invoice {where} {order}", **values)
         return [to_entry(row) for row in rows]
 

@@ -6,6 +6,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from metering.catalog.agreements import Agreements, NoPrice, shares_in_order
+from metering.catalog.limit_checks import check_limits, money_problems
+from metering.catalog.limits import NO_LIMITS, Limits
 from metering.catalog.models import (
     CatalogFile,
     MeterFile,
@@ -45,7 +47,9 @@ def cross_check(placed: dict[str, list[Placed]]) -> Iterator[Mistake]:
         users = [c.value for c in placed["customers"] if c.value.contract == contract.value.id]
         plans = [p.plan for c in users for p in c.phases]
         yield from _check_overrides(contract, [known.plans[p] for p in plans if p in known.plans], known)
-    fine = True
+    limit_mistakes = list(check_limits(placed))
+    yield from limit_mistakes
+    fine = not limit_mistakes
     for customer in placed["customers"]:
         mistakes = list(_check_customer(customer, known))
         fine = fine and not mistakes
@@ -179,7 +183,9 @@ def _check_agreements(placed: dict[str, list[Placed]], known: _Known) -> Iterato
     if any(plan.rate_card not in known.cards for plan in known.plans.values()):
         return
     values = {kind: tuple(p.value for p in found) for kind, found in placed.items()}
-    agreements = Agreements(CatalogFile.model_construct(None, **values))
+    content = CatalogFile.model_construct(None, **values)
+    agreements, limits = Agreements(content), Limits(content)
+    shared = {pool.id: limits.of_pool(pool) for pool in content.pools}
     pools: dict[str, Any] = {}
     for customer in placed["customers"]:
         line = line_of(customer.node)
@@ -189,6 +195,10 @@ def _check_agreements(placed: dict[str, list[Placed]], known: _Known) -> Iterato
             yield Mistake(customer.file, line, f"customer `{customer.value.id}`: {error}")
             continue
         pool = customer.value.pool
+        timelines = (limits.of(customer.value), shared.get(pool, NO_LIMITS))
+        money = [limit for t in timelines for found in t.limits for limit in found if limit.counts == "money"]
+        for text in dict.fromkeys(text for limit in money for text in money_problems(limit, made)):
+            yield Mistake(customer.file, line, f"customer `{customer.value.id}`: {text}")
         if pool is None:
             continue
         if pool in {c.value.id for c in placed["customers"]}:

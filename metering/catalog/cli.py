@@ -82,7 +82,15 @@ def show(
         console.print_json(json.dumps(content))
         return
     console.print(f"Revision {catalog.revision}, version {catalog.version[:12]}")
+    console.print(_meters(catalog))
     console.print(_overview(catalog))
+
+
+def _meters(catalog: Catalog) -> Table:
+    table = Table("Meter", "Counts", "Aggregation", "Late usage of a closed period")
+    for meter in catalog.content.meters:
+        table.add_row(meter.id, meter.event_type, meter.aggregation, meter.late)
+    return table
 
 
 def _overview(catalog: Catalog) -> Table:

@@ -12,8 +12,10 @@ from metering.catalog.models import (
     CatalogFile,
     ContractFile,
     CustomerFile,
+    GrantFile,
     MeterFile,
     PlanFile,
+    PoolFile,
     RateCardFile,
     UnitFile,
 )
@@ -27,7 +29,9 @@ _KINDS: dict[str, type[BaseModel]] = {
     "rate_cards": RateCardFile,
     "plans": PlanFile,
     "contracts": ContractFile,
+    "pools": PoolFile,
     "customers": CustomerFile,
+    "grants": GrantFile,
 }
 
 

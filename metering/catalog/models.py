@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from metering.catalog.limit_files import BillingDay, GrantFile, LimitFile, PoolFile, Zone
 from metering.catalog.price_files import DiscountFile, PriceFile
 from metering.catalog.values import Currency, Fee, Frozen, FullHour, Name, Path, Text, UnitPrice
 from metering.rating.usage import Aggregation
@@ -14,9 +15,12 @@ __all__ = [
     "CatalogFile",
     "ContractFile",
     "CustomerFile",
+    "GrantFile",
+    "LimitFile",
     "MeterFile",
     "OverrideFile",
     "PlanFile",
+    "PoolFile",
     "PriceFile",
     "RateCardFile",
     "UnitFile",
@@ -24,6 +28,7 @@ __all__ = [
 ]
 
 ChangePolicy = Literal["continue", "reset", "retroactive"]
+LatePolicy = Literal["adjust", "restate", "quarantine"]
 
 _READS_NO_VALUE = frozenset({"count"})
 _NOT_MERGEABLE = {
@@ -49,7 +54,10 @@ def _mergeable(wanted: Any) -> Any:
 
 
 class MeterFile(Frozen):
-    """What is measured: which events, which value of them, split by which dimensions."""
+    """What is measured: which events, which value of them, split by which dimensions.
+
+    `late` says what becomes of usage that arrives when its billing period is closed.
+    """
 
     id: Name
     event_type: Text
@@ -62,6 +70,7 @@ class MeterFile(Frozen):
     unit: Annotated[str, Field(min_length=1, max_length=64)] = "unit"
     scale: Annotated[int, Field(ge=0, le=6)] = 0
     starts: FullHour | None = Field(default=None, alias="from")
+    late: LatePolicy = "adjust"
 
     @model_validator(mode="after")
     def _value_fits_aggregation(self) -> "MeterFile":
@@ -202,6 +211,7 @@ class PlanFile(ConditionsFile):
     id: Name
     name: str
     rate_card: Name
+    limits: tuple[LimitFile, ...] = ()
 
 
 class ContractFile(ConditionsFile):
@@ -209,6 +219,7 @@ class ContractFile(ConditionsFile):
 
     id: Name
     name: str = ""
+    limits: tuple[LimitFile, ...] = ()
 
 
 class PhaseFile(Frozen):
@@ -222,7 +233,8 @@ class PhaseFile(Frozen):
 class CustomerFile(ConditionsFile):
     """Who is charged, from when until when, under which plan or sequence of plans.
 
-    Customers of a `pool` run through the tiers together; their events are keyed by the pool.
+    Customers of a `pool` run through the tiers together; their events are keyed by the pool. Windows of
+    limits turn in the `zone`, a billing period's on the `billing_day`.
     """
 
     id: Text
@@ -235,6 +247,9 @@ class CustomerFile(ConditionsFile):
     start: FullHour
     end: FullHour | None = None
     stripe_customer: str | None = None
+    limits: tuple[LimitFile, ...] = ()
+    zone: Zone = "UTC"
+    billing_day: BillingDay = 1
 
     @property
     def phases(self) -> tuple[PhaseFile, ...]:
@@ -266,7 +281,9 @@ class CatalogFile(Frozen):
     rate_cards: tuple[RateCardFile, ...] = ()
     plans: tuple[PlanFile, ...] = ()
     contracts: tuple[ContractFile, ...] = ()
+    pools: tuple[PoolFile, ...] = ()
     customers: tuple[CustomerFile, ...] = ()
+    grants: tuple[GrantFile, ...] = ()
 
 
 def overridden(price: PriceFile | None, override: OverrideFile) -> PriceFile:

@@ -9,13 +9,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from metering.catalog.agreements import Agreements
-from metering.catalog.models import CatalogFile, CustomerFile, MeterFile
+from metering.catalog.limits import NO_LIMITS, Limits, grant_of
+from metering.catalog.models import CatalogFile, CustomerFile, LatePolicy, MeterFile
+from metering.quota.grants import Grant
+from metering.quota.limits import Limit, Timeline
 from metering.rating.money import parse_decimal
 from metering.rating.terms import Agreement, Terms
 from metering.rating.usage import Aggregation
 
 _EARLY = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_MEMBERS: Mapping[str, Terms] = {}
+_NOT_PRICES = {
+    "id": "-",
+    "name": "-",
+    "pool": None,
+    "stripe_customer": None,
+    "limits": (),
+    "zone": "UTC",
+    "billing_day": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,7 @@ class Meter:
     unit: str
     scale: int
     start_ms: int
+    late: LatePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,8 @@ class Catalog:
     _meters: dict[str, Meter] = field(default_factory=dict)
     _customers: dict[str, Customer] = field(default_factory=dict)
     _members: dict[str, dict[str, Terms]] = field(default_factory=dict)
+    _timelines: dict[str, Timeline] = field(default_factory=dict)
+    _grants: dict[str, tuple[Grant, ...]] = field(default_factory=dict)
 
     def meters_for(self, event_type: str) -> tuple[Meter, ...]:
         """The meters that read events of this type; empty when none does."""
@@ -99,6 +114,24 @@ class Catalog:
         """The terms of a customer."""
         return self.members(self.account_of(customer_id)).get(customer_id)
 
+    def limits_of(self, customer_id: str, at: int) -> tuple[Limit, ...]:
+        """The limits of a customer at an instant (epoch ms): its own, then those of its pool."""
+        own = self.timeline(customer_id).at(at)
+        account = self.account_of(customer_id)
+        return own if account == customer_id else own + self.timeline(account).at(at)
+
+    def timeline(self, scope: str) -> Timeline:
+        """The limits of a customer by itself, or those that the members of a pool share."""
+        return self._timelines.get(scope, NO_LIMITS)
+
+    def limited(self) -> frozenset[str]:
+        """The accounts of which a customer or the pool has a limit."""
+        return frozenset(self.account_of(scope) for scope in self._timelines)
+
+    def grants_of(self, scope: str) -> tuple[Grant, ...]:
+        """The grants of a customer or a pool."""
+        return self._grants.get(scope, ())
+
 
 def resolve(content: CatalogFile, revision: int = 0) -> Catalog:
     """Build the lookups of a checked catalog."""
@@ -119,7 +152,23 @@ def resolve(content: CatalogFile, revision: int = 0) -> Catalog:
         _meters=meters,
         _customers={c.id: _customer(c) for c in content.customers},
         _members=dict(members),
+        _timelines=_timelines(content),
+        _grants=_grants(content),
     )
+
+
+def _timelines(content: CatalogFile) -> dict[str, Timeline]:
+    limits = Limits(content)
+    found = {pool.id: limits.of_pool(pool) for pool in content.pools}
+    found |= {customer.id: limits.of(customer) for customer in content.customers}
+    return {scope: timeline for scope, timeline in found.items() if timeline is not NO_LIMITS}
+
+
+def _grants(content: CatalogFile) -> dict[str, tuple[Grant, ...]]:
+    found: dict[str, tuple[Grant, ...]] = {}
+    for grant in map(grant_of, content.grants):
+        found[grant.scope] = (*found.get(grant.scope, ()), grant)
+    return found
 
 
 def excerpt(catalog: Catalog, customer_id: str) -> bytes:
@@ -131,18 +180,23 @@ def excerpt(catalog: Catalog, customer_id: str) -> bytes:
     customer = next(c for c in content.customers if c.id == customer_id)
     plans = [p for p in content.plans if p.id in {phase.plan for phase in customer.phases}]
     cards = {plan.rate_card for plan in plans}
-    anonymous = customer.model_copy(update={"id": "-", "name": "-", "pool": None, "stripe_customer": None})
+    anonymous = customer.model_copy(update=_NOT_PRICES)
     if customer.plan is not None:  # one plan from the start: when that was changes no version
         anonymous = anonymous.model_copy(update={"start": _EARLY, "end": None})
     part = CatalogFile.model_construct(
         None,
         units=content.units,
         rate_cards=tuple(card for card in content.rate_cards if card.id in cards),
-        plans=tuple(plans),
-        contracts=tuple(c for c in content.contracts if c.id == customer.contract),
+        plans=tuple(_priced(p) for p in plans),
+        contracts=tuple(_priced(c) for c in content.contracts if c.id == customer.contract),
         customers=(anonymous,),
     )
     return json.dumps(canonical(part), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _priced(item: Any) -> Any:
+    """A plan or contract without its limits: they change no charge."""
+    return item.model_copy(update={"limits": ()}) if item.limits else item
 
 
 def agreement_of(raw: bytes) -> Agreement:
@@ -177,6 +231,7 @@ def _meter(m: MeterFile) -> Meter:
         unit=m.unit,
         scale=m.scale,
         start_ms=int(m.starts.timestamp()) * 1_000 if m.starts else 0,
+        late=m.late,
     )
 
 

@@ -17,13 +17,12 @@ from metering.records import (
     PeriodClose,
     Progress,
     RatingError,
-    Watermark,
+    Record,
 )
 from metering.sinks.audit_rows import AUDIT_COLUMNS, audit_rows
 from metering.state.fold import Chunk
 
 Row = tuple[Any, ...]
-Record = HourlyTotal | Watermark | Charge | RatingError | PeriodClose | DeadLetter | LetterAction | Progress
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -36,7 +35,7 @@ class TableRow(NamedTuple):
 
 
 _COLUMNS = {
-    "events": ("customer type time id source data k_topic k_partition k_offset k_index appended"),
+    "events": ("customer type time id source data k_topic k_partition k_offset k_index appended backfill"),
     "hourly": (
         "customer meter hour dimensions quantity events late version aggregation value_keys"
         " value_weights last_time last_id digest"
@@ -48,7 +47,10 @@ _COLUMNS = {
         " line model digest corrects"
     ),
     "rating_errors": "customer period meter hour quantity reason detail version",
-    "period_closes": ("customer period currency rows errors amount digest watermark version"),
+    "period_closes": (
+        "customer period currency rows errors amount digest watermark version revision approval_events"
+        " approval_sources approval_actors approval_reasons approval_times"
+    ),
     "rejected": (
         "k_topic k_partition k_offset k_index appended reason detail customer event_id event_type"
         " payload version"
@@ -91,6 +93,7 @@ def of_event(event: UsageEvent, chunk: Chunk, number: int, index: int, topic: st
         chunk.offsets[number],
         index,
         _time(chunk.appended),
+        event.backfill,
     )
     return TableRow("events", row)
 
@@ -155,7 +158,9 @@ def _error(r: RatingError) -> TableRow:
 
 def _close(r: PeriodClose) -> TableRow:
     numbers = (r.rows, r.errors, Decimal(r.amount), r.digest, _time(r.watermark), int(r.version))
-    return TableRow("period_closes", (r.customer, r.period, r.currency, *numbers))
+    approvals = [[a.event_id, a.source, a.actor, a.reason, _time(a.at)] for a in r.approvals]
+    columns = [list(column) for column in zip(*approvals, strict=True)] or [[]] * 5
+    return TableRow("period_closes", (r.customer, r.period, r.currency, *numbers, r.revision, *columns))
 
 
 def _letter(r: DeadLetter) -> TableRow:

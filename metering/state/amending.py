@@ -9,13 +9,14 @@ import msgspec
 from metering.catalog.resolved import Catalog
 from metering.events import Refusal, UsageEvent
 from metering.state.amendments import Amendment, measures_of
+from metering.state.calendar import hour_of
 from metering.state.dedupe import DAY_MS, HORIZON_DAYS, SeenIds, content_of, digest_of, identity_of
 from metering.state.fold import Entry
 from metering.state.hourly_table import HourlyTable
 from metering.state.measure import Measure, refuse
 from metering.state.totals import DIGESTS, Total
 
-_AMENDED = b"amended:"  # in front of an identity; totals have JSON arrays as keys
+AMENDED = b"amended:"  # in front of an identity; totals have JSON arrays as keys
 
 
 class _Amended(NamedTuple):
@@ -49,21 +50,26 @@ class Amending:
             text = f"No event `{found.original.id}` was accepted within {HORIZON_DAYS} days."
             return refuse(event, "unknown_event", text)
         before = self._amended.get(original)
-        if before is not None and before.content is None:
+        is_voided = before is not None and before.content is None
+        if is_voided and not found.restores:
             return refuse(event, "already_voided", f"Event `{found.original.id}` was voided before.")
-        if content_of(found.original) != (content if before is None else before.content):
+        if found.restores and not is_voided:
+            return refuse(event, "not_voided", f"Event `{found.original.id}` counts: nothing to restore.")
+        if content_of(found.original) != (content if before is None or is_voided else before.content):
             text = f"`data.event` differs from what counts for `{found.original.id}`: send it as it is now."
             return refuse(event, "bad_correction", text)
         return None
 
     def _correct(self, event: UsageEvent, found: Amendment, catalog: Catalog) -> Refusal | None:
-        old, new = (measures_of(e, catalog) for e in (found.original, found.instead))
+        counted = None if found.restores else found.original
+        old, new = (measures_of(e, catalog) for e in (counted, found.instead))
         for measures in (old, new):
             if isinstance(measures, Refusal):
                 return refuse(event, "bad_correction", measures.detail)
         assert not isinstance(old, Refusal)
         assert not isinstance(new, Refusal)
-        taken = self._without(event, found, old)
+        refusal = self._table.uncountable(event, new, hour_of(found.original.at))
+        taken = self._without(event, found, old) if refusal is None else refusal
         if isinstance(taken, Refusal):
             return taken
         digest = digest_of(identity_of(found.original))
@@ -99,19 +105,19 @@ class Amending:
         self._amended[original] = _Amended(content, appended // DAY_MS)
         self._amended_now.add(original)
 
-    def take(self, offset: int) -> list[Entry]:
+    def take(self, upto: int) -> list[Entry]:
         """Entries of amended events: new ones, and those whose id is beyond the horizon."""
         gone = [i for i, a in self._amended.items() if a.day < self._seen.expired_before]
         for identity in gone:
             del self._amended[identity]
         kept = sorted(self._amended_now - set(gone))
         self._amended_now = set()
-        entries = [Entry(_AMENDED + i, msgspec.msgpack.encode(self._amended[i]), offset) for i in kept]
-        return entries + [Entry(_AMENDED + i, None, offset) for i in sorted(gone)]
+        entries = [Entry(AMENDED + i, msgspec.msgpack.encode(self._amended[i]), upto) for i in kept]
+        return entries + [Entry(AMENDED + i, None, upto) for i in sorted(gone)]
 
     def restore(self, place: bytes, value: bytes) -> bool:
         """Take back an entry; False when it is not one of these."""
-        if not place.startswith(_AMENDED):
+        if not place.startswith(AMENDED):
             return False
-        self._amended[place.removeprefix(_AMENDED)] = msgspec.msgpack.decode(value, type=_Amended)
+        self._amended[place.removeprefix(AMENDED)] = msgspec.msgpack.decode(value, type=_Amended)
         return True

@@ -1,4 +1,4 @@
-"""Corrections of single events: `metering.void` takes one back, `metering.amend` gives it other data.
+"""Corrections of single events: void takes one back, amend gives it other data, restore lets it count again.
 
 A correction is an event of the customer, with an id of its own, and carries the whole original: so the
 fold needs no archive, and proves by the original's content that it corrects what was counted. Who, why
@@ -13,26 +13,30 @@ from metering.events import Refusal, UsageEvent, event_of
 from metering.rating.usage import Dimensions
 from metering.state.measure import Measure, measure
 
-VOID, AMEND = "metering.void", "metering.amend"
+VOID, AMEND, RESTORE = "metering.void", "metering.amend", "metering.restore"
+CORRECTIONS = (VOID, AMEND, RESTORE)
+BACKFILL = "metering.backfill"  # says who backfills what, and why; it counts nothing itself
 RESERVED = "metering."  # event types of our own
 
 
 class Amendment(NamedTuple):
-    """A correction that can be read: the original, and what stands in its place (None: nothing)."""
+    """A correction that can be read: the original, and what stands in its place (None: nothing).
+
+    The original is what counts now; of a restored event, which counts nowhere, what was sent first.
+    """
 
     original: UsageEvent
     instead: UsageEvent | None
     restated: dict[tuple[str, Dimensions], Mapping[str, Any]]
+    restores: bool = False
 
 
 def read_amendment(event: UsageEvent) -> Amendment | Refusal:
     """What a correction says, or why it cannot be used."""
     data = event.data or {}
-    missing = [
-        field for field in ("actor", "reason") if not isinstance(data.get(field), str) or not data[field]
-    ]
-    if missing:
-        return _bad(event, f"`data.{missing[0]}` is missing: a correction says who made it, and why.")
+    refusal = _unsigned(event, "actor", "reason")
+    if refusal is not None:
+        return refusal
     original = event_of(data.get("event"))
     if isinstance(original, Refusal):
         return _bad(event, f"`data.event` must be the event as it was sent: {original.detail}")
@@ -50,7 +54,20 @@ def read_amendment(event: UsageEvent) -> Amendment | Refusal:
         data=data["instead"],
         at=original.at,
     )
-    return Amendment(original, instead, _restated(data))
+    return Amendment(original, instead, _restated(data), event.type == RESTORE)
+
+
+def unusable_manifest(event: UsageEvent) -> Refusal | None:
+    """Why the record of a backfill cannot be used."""
+    return _unsigned(event, "actor", "reason", "backfill")
+
+
+def _unsigned(event: UsageEvent, *fields: str) -> Refusal | None:
+    data = event.data or {}
+    for field in fields:
+        if not isinstance(data.get(field), str) or not data[field]:
+            return _bad(event, f"`data.{field}` is missing: a correction says who made it, and why.")
+    return None
 
 
 def _restated(data: Mapping[str, Any]) -> dict[tuple[str, Dimensions], Mapping[str, Any]]:

@@ -33,6 +33,19 @@ def is_closed(period: str, watermark: int, grace_hours: int) -> bool:
     return watermark >= period_end(period) + grace_hours * HOUR_MS
 
 
+def open_from(watermark: int, grace_hours: int) -> int:
+    """The first millisecond of the first period that a watermark (epoch ms) has not closed."""
+    if not watermark:
+        return 0
+    behind = max(0, watermark - grace_hours * HOUR_MS)
+    return period(period_of(behind // 1_000)).starts * 1_000
+
+
+def closes_at(opened: int, grace_hours: int) -> int:
+    """The watermark (epoch ms) that closes the period that holds `opened` (epoch ms)."""
+    return period_end(period_of(opened // 1_000)) + grace_hours * HOUR_MS
+
+
 @lru_cache(maxsize=4_096)
 def period(name: str) -> Period:
     """A billing period by its name."""

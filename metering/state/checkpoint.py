@@ -24,7 +24,7 @@ from metering.state.journal import Journal
 from metering.state.log_bounds import Bounds
 from metering.state.meter_fold import MeterFold, Snapshot
 from metering.state.publish import Publisher
-from metering.state.store import Store
+from metering.state.store import DISK_HINT, Store
 
 log = structlog.get_logger()
 
@@ -64,17 +64,20 @@ class DurableFold:
 
     async def load(self) -> int | None:
         """Bring the state back; the offset to continue from, None for the log's beginning."""
+        self._publisher.renew()
         # 1. which durable copy is ahead?
         local = self._store.offset()
         remote = await self._journal.position(self.partition, self._epoch)
         if remote is not None and (local is None or local < remote):
             await self._rebuild()
+        elif remote is None:
+            await self._begin_journal(local)
         # 2. finish a checkpoint that a crash interrupted
         pending = self._store.pending()
         if pending is not None:
             log.info("checkpoint_resumed", partition=self.partition, offset=pending.offset)
             await self._journal.append(self.partition, pending)
-            await self._publisher.publish(self.partition, pending.outputs)
+            await self._publisher.publish_results(self.partition, pending.outputs)
             self._store.settle(pending)
         # 3. into memory
         saved = self._store.load()
@@ -92,8 +95,22 @@ class DurableFold:
         assert found is not None, "a position without a state"
         saved, outputs = found
         log.info("state_rebuilt_from_journal", partition=self.partition, offset=saved.offset)
+        # Before the state is ours: once it is on this disk, nobody asks the journal again.
+        await self._publisher.publish_results(self.partition, outputs)
         self._store.replace(saved)
-        await self._publisher.publish(self.partition, outputs)
+
+    async def _begin_journal(self, local: int | None) -> None:
+        """The journal is new, was lost, or is of another epoch: only a whole state may stand in it."""
+        await self._journal.strike_out(self.partition)
+        saved = self._store.load() if local is not None else None
+        if saved is not None:
+            log.warning("journal_restored_from_disk", partition=self.partition, offset=saved.offset)
+            await self._journal.write_whole(self.partition, self._epoch, saved)
+
+    @property
+    def usage(self) -> int:
+        """Events that a meter fold has read so far; ticks are none."""
+        return self.fold.counters.read if isinstance(self.fold, MeterFold) else 0
 
     def offer(self, chunks: Sequence[Chunk], catalog: Catalog) -> Verdict:
         """Fold what continues the position. Never awaits: a batch is folded whole or not at all."""
@@ -121,16 +138,28 @@ class DurableFold:
             snapshot = self._snapshot()
             self._store.write(changes)
             if isinstance(self.fold, MeterFold):
-                self.fold.spill()  # what it moves to disk was just written
+                self._spill(self.fold)  # what it moves to disk was just written
             await self._journal.append(self.partition, changes)
-            await self._publisher.publish(self.partition, changes.outputs)
+            await self._publisher.publish_results(self.partition, changes.outputs)
             self._store.settle(changes)
             self.saved_offset, self.saved = changes.offset, snapshot
             return changes.offset
 
+    def _spill(self, fold: MeterFold) -> None:
+        try:
+            fold.spill()
+        except OSError as error:
+            raise UserError(f"the ids of partition {self.partition}: {error}", hint=DISK_HINT) from error
+
     async def is_current(self) -> bool:
         """Whether nobody else has moved this partition on since our last checkpoint."""
-        return await self._journal.position(self.partition, self._epoch) == self.saved_offset
+        position = await self._journal.position(self.partition, self._epoch)
+        return position == self.saved_offset and self.revision == self.fold.revision
+
+    @property
+    def revision(self) -> int:
+        """The newest catalog revision that this partition was rated under, by us or by another owner."""
+        return max(self.fold.revision, self._journal.revision(self.partition))
 
     def check_reachable(self, log_now: Bounds, topic: str) -> None:
         """Refuse to go on when the log no longer holds what the state needs next."""
@@ -141,7 +170,7 @@ class DurableFold:
             raise UserError(
                 f"{topic}, partition {self.partition}: records {offset} to {log_now.first - 1}"
                 " were deleted by the broker before they were counted",
-                hint="restore them from the archive, then raise METERING_EPOCH and rebuild",
+                hint="put the archived events into new topics: docs/recovery.md, `When Kafka is lost`",
             )
         if offset > log_now.end:
             raise UserError(

@@ -48,6 +48,15 @@ class ClosedBooks:
     ) -> None:
         """Keep an account's terms, what its rows come to, and the windows that it began with."""
         self.begin(account, period, carried)
+        self.keep_terms(catalog, account, period)
+        for row in rows:
+            what = Posted(row.amount, row.quantity, row.kind, row.meter, row.model, row.origin)
+            self.post(row.customer, period, row.price, what)
+
+    def keep_terms(self, catalog: Catalog, account: str, period: str) -> None:
+        """Keep an account's terms of a period, unless they are kept."""
+        if (account, period) in self._members:
+            return
         members = {}
         for customer, terms in catalog.members(account).items():
             raw = excerpt(catalog, customer)
@@ -58,9 +67,6 @@ class ClosedBooks:
             members[customer] = (terms.starts, terms.ends, name)
         self._members[account, period] = members
         self._set(key("closed", account, period), members)
-        for row in rows:
-            what = Posted(row.amount, row.quantity, row.kind, row.meter, row.model, row.origin)
-            self.post(row.customer, period, row.price, what)
 
     def begin(self, account: str, period: str, carried: Mapping[str, Carry]) -> None:
         """Keep where the windows of the contract stood when a closed period began."""
@@ -82,6 +88,16 @@ class ClosedBooks:
         origin = (what.origin.card, what.origin.version, what.origin.currency)
         plain = (str(what.amount), str(what.quantity), what.kind, what.meter, what.model, origin)
         self._set(key("posted", customer, period, price), plain)
+
+    def move(
+        self, customer: str, period: str, price: str, amount: int, quantity: int, row: ChargeRow | None
+    ) -> None:
+        """Add to what a price came to, as a restated `row` of it says what it is; None: it is gone."""
+        held = self._posted.get((customer, period, price))
+        if row is not None:
+            held = Posted(0, 0, row.kind, row.meter, row.model, row.origin)
+        assert held is not None, "a price without a row was posted before"
+        self.post(customer, period, price, held._replace(amount=amount, quantity=quantity))
 
     def members(self, account: str, period: str, catalog: Catalog) -> Mapping[str, Terms]:
         """The terms at the close; the catalog's for an account that had nothing then."""

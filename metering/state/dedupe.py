@@ -128,7 +128,7 @@ class SeenIds:
         return self._newest_day
 
     def take_segments(self, first: int, upto: int) -> list[Segment]:
-        """The ids added since the last call, packed by day, for the offsets `first` to `upto - 1`."""
+        """The ids added since the last call, packed by day, between the places `first` and `upto`."""
         segments = [Segment(day, first, upto, b"".join(ids)) for day, ids in sorted(self._fresh.items())]
         for segment in segments:
             self._days[segment.day].append(segment.ids)
@@ -136,7 +136,7 @@ class SeenIds:
         return segments
 
     def spill(self, until: int) -> None:
-        """Move ids out of memory, oldest day first; they are durable up to the offset `until`."""
+        """Move ids out of memory, oldest day first; they are durable up to the place `until`."""
         if self._folder is None or len(self._seen) <= self._memory_ids:
             return
         self._join_days()
@@ -169,13 +169,13 @@ class SeenIds:
         self._files.append(write_ids(self._path(day, until), day, until, columns(b"".join(ids))))
         self._forget(ids)
 
-    def restore(self, segments: Iterable[Segment], newest_day: int, first_day: int, offset: int) -> None:
+    def restore(self, segments: Iterable[Segment], newest_day: int, first_day: int, upto: int) -> None:
         """Take back saved segments that are within the horizon, ordered by day; files are left as they are.
 
-        A day's files count only when they hold exactly the ids of its segments up to their offset.
+        A day's files count only when they hold exactly the ids of its segments up to their place.
         """
         self._newest_day, self.first_day = newest_day, first_day
-        files = self._usable_files(offset)
+        files = self._usable_files(upto)
         for day, found in groupby(segments, key=lambda segment: segment.day):
             if day >= self.expired_before:
                 self._restore_day(list(found), files.pop(day, []))
@@ -201,14 +201,14 @@ class SeenIds:
             entry = segment.ids[start : start + ID_BYTES]
             self._seen[entry[:IDENTITY_BYTES]] = int.from_bytes(entry[IDENTITY_BYTES:])
 
-    def _usable_files(self, offset: int) -> dict[int, list[IdFile]]:
+    def _usable_files(self, upto: int) -> dict[int, list[IdFile]]:
         """Files of this folder by day; those beyond a position belong to another history."""
         found: defaultdict[int, list[IdFile]] = defaultdict(list)
         if self._folder is None or not self._folder.is_dir():
             return found
         for path in sorted(self._folder.glob("*.ids")):
             file = IdFile(path)
-            if file.until <= offset:
+            if file.until <= upto:
                 found[file.day].append(file)
             else:
                 path.unlink()

@@ -11,6 +11,14 @@ import msgspec
 
 from metering.catalog.resolved import Catalog
 
+PLACE_SHIFT = 48  # offsets are below; a broker that appends a million records a second needs nine years
+
+
+def place_in_log(epoch: int, offset: int) -> int:
+    """An offset among all epochs of a partition: what came in an earlier epoch is before it."""
+    assert 0 <= offset < 1 << PLACE_SHIFT
+    return epoch << PLACE_SHIFT | offset
+
 
 class Chunk(NamedTuple):
     """One Kafka record batch: it covers the offsets `first` to `next - 1` without a hole.
@@ -44,7 +52,7 @@ class Output(msgspec.Struct, frozen=True, array_like=True):
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One changed piece of state, absolute; `value` None removes it.
 
-    `version` is the offset up to which the value includes the log.
+    `version` is the place (see `place_in_log`) up to which the value includes the log.
     """
 
     key: bytes
@@ -53,7 +61,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Segment(msgspec.Struct, frozen=True, array_like=True):
-    """The ids accepted between two offsets, packed; `day` (append time) decides when they expire."""
+    """The ids accepted between two places, packed; `day` (append time) decides when they expire."""
 
     day: int
     first: int
@@ -65,7 +73,7 @@ class Changes(msgspec.Struct, frozen=True):
     """All that one checkpoint has to make durable, in a form that can be repeated.
 
     `offset` is the position that the state includes; `header` is the fold's own small state
-    (counters, watermark).
+    (counters, watermark); `revision` is the catalog revision that it was rated under, see `Fold`.
     """
 
     epoch: int
@@ -75,6 +83,7 @@ class Changes(msgspec.Struct, frozen=True):
     segments: list[Segment]
     expired_before: int
     outputs: list[Output]
+    revision: int = 0
 
 
 class Saved(NamedTuple):
@@ -92,6 +101,10 @@ class Fold(Protocol):
     @property
     def offset(self) -> int | None:
         """The next offset to fold; None before the first record."""
+
+    @property
+    def revision(self) -> int:
+        """The catalog revision that the state was rated under; 0 when none of it depends on one."""
 
     @property
     def is_heavy(self) -> bool:

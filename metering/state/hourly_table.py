@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from metering.events import UsageEvent
+from metering.events import Refusal, UsageEvent
 from metering.rating.usage import Dimensions
 from metering.records import encode, key
 from metering.state.calendar import hour_of, period_of
 from metering.state.fold import Entry, Output
-from metering.state.measure import Measure
-from metering.state.totals import DIGESTS, Total, record_of
+from metering.state.measure import Measure, refuse
+from metering.state.totals import DIGESTS, LARGEST_VALUES, Total, record_of
 
 TotalKey = tuple[str, str, Dimensions, int]  # customer, meter, dimensions, hour
 
@@ -20,7 +20,8 @@ class HourlyTable:
 
     def __init__(self) -> None:
         self._totals: dict[TotalKey, Total] = {}
-        self._changed: set[TotalKey] = set()
+        self._changed: set[TotalKey] = set()  # to be published
+        self._unsaved: set[TotalKey] = set()
         self.periods: set[str] = set()  # billing periods that hold totals
 
     def __len__(self) -> int:
@@ -29,6 +30,20 @@ class HourlyTable:
     def total(self, event: UsageEvent, found: Measure) -> Total | None:
         """The total that a measure of an event belongs to."""
         return self._totals.get(_place(event, found))
+
+    def uncountable(self, event: UsageEvent, measures: Sequence[Measure], hour: int) -> Refusal | None:
+        """Why the totals of an hour cannot take an event."""
+        for found in measures:
+            total = self._totals.get((event.customer, found.meter.id, found.dimensions, hour))
+            if total is None:
+                continue
+            if total.kind != found.meter.aggregation:
+                text = f"Meter `{found.meter.id}` was {total.kind} in this hour; define a new meter instead."
+                return refuse(event, "meter_changed", text)
+            if found.value and not total.has_room(found):
+                text = f"Meter `{found.meter.id}` has {LARGEST_VALUES:,} distinct values in this hour;"
+                return refuse(event, "too_many_values", f"{text} split it by a dimension.")
+        return None
 
     def add(self, event: UsageEvent, measures: Sequence[Measure], digest: int, *, late: bool) -> None:
         """Count an event."""
@@ -42,30 +57,35 @@ class HourlyTable:
             total.late += late
             total.digest = (total.digest + digest) % DIGESTS
             self._changed.add(place)
+            self._unsaved.add(place)
 
     def put(self, event: UsageEvent, found: Measure, total: Total) -> None:
         """Put a corrected total in place of the one that a measure belongs to."""
         self._totals[_place(event, found)] = total
         self._changed.add(_place(event, found))
+        self._unsaved.add(_place(event, found))
 
-    def take(self, topic: str, offset: int, stamp: str) -> tuple[list[Output], list[Entry]]:
-        """The records and entries of what has changed since the last call."""
-        changed = sorted(self._changed)
-        self._changed = set()
-        outputs = [
-            Output(topic, place_key(place), encode(record_of(self._totals[place], *place, stamp)))
+    def take_records(self, topic: str, stamp: str, key_of: Callable[[TotalKey], bytes]) -> list[Output]:
+        """The records of what has changed since the last call."""
+        changed, self._changed = sorted(self._changed), set()
+        return [
+            Output(topic, key_of(place), encode(record_of(self._totals[place], *place, stamp)))
             for place in changed
         ]
-        return outputs, [Entry(place_key(place), self._totals[place].saved(), offset) for place in changed]
 
-    def forget(self, is_final: Callable[[str], bool], offset: int) -> list[Entry]:
+    def take_entries(self, upto: int) -> list[Entry]:
+        """The entries of what has changed since the last call."""
+        changed, self._unsaved = sorted(self._unsaved), set()
+        return [Entry(place_key(place), self._totals[place].saved(), upto) for place in changed]
+
+    def forget(self, is_final: Callable[[str], bool], upto: int) -> list[Entry]:
         """Drop the totals of periods that no event can correct any more."""
         final = {period for period in self.periods if is_final(period)}
         gone = [place for place in self._totals if period_of(place[3]) in final] if final else []
         for place in gone:
             del self._totals[place]
         self.periods -= final
-        return [Entry(place_key(place), None, offset) for place in gone]
+        return [Entry(place_key(place), None, upto) for place in gone]
 
     def restore(self, raw: bytes, value: bytes) -> None:
         """Take back a saved total."""
@@ -79,7 +99,7 @@ def _place(event: UsageEvent, found: Measure) -> TotalKey:
     return event.customer, found.meter.id, found.dimensions, hour_of(event.at)
 
 
-def place_key(place: TotalKey) -> bytes:
-    """The key of a total, on its topic and in the journal."""
+def place_key(place: TotalKey, *more: int) -> bytes:
+    """The key of a total, on its topic and in the journal; `more` keeps records of one total apart."""
     customer, meter, dimensions, hour = place
-    return key(customer, meter, hour, *(part for pair in dimensions for part in pair))
+    return key(customer, meter, hour, *(part for pair in dimensions for part in pair), *more)

@@ -43,7 +43,7 @@ def contents(low: Ints) -> Ints:
 
 
 class IdFile:
-    """The ids of one day that were accepted before the offset `until`."""
+    """The ids of one day that were accepted before the place `until`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -4,125 +4,194 @@ Two topics a fold, as DESIGN §3.12 says: id segments (deleted after the horizon
 (compacted). A checkpoint appends, in this order:
 
 1. its id segments; each names the offsets it covers, and only those up to the position count
-2. its pending outputs, in parts that name the position they belong to
-3. entries and, last, the position, as one Kafka record batch: all or nothing
+2. its pending outputs, in parts under their place and a name that is made of their content
+3. entries and, last, the position with that name, as one Kafka record batch: all or nothing
 
 Reading takes the highest position, the highest version of each entry, the segments up to the
-position and the pending outputs of exactly that position.
+position and the pending outputs that the position names. Positions and pending outputs have their
+place in the log in their keys, and a checkpoint strikes out only those that lie behind its own
+position: a write of a worker that was replaced meanwhile stands beside the others whenever it
+lands, and takes nothing away.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from metering.errors import UserError
-from metering.state.fold import Changes, Entry, Output, Saved, Segment
+from metering.state.fold import Changes, Entry, Output, Saved, Segment, place_in_log
+from metering.state.formats import FORMAT, entry_of, refuse_unreadable, segment_of
+from metering.state.journal_records import (
+    PENDING,
+    POSITION,
+    Found,
+    Pending,
+    Position,
+    cut,
+    outputs_of,
+    position_key,
+    put,
+)
 from metering.state.publish import Keyed, Publisher
+from metering.state.store import PARTITIONS_HINT
+from metering.stopping import stop
 
 READ_SECONDS = 120.0  # a journal is read at about 100 MB/s
-_SEGMENT_PART_BYTES = 4 << 20
-_OUTPUTS_PART_BYTES = 2 << 20
-_POSITION_KEY = b"p"
 _pack = msgspec.msgpack.encode
-
-
-class _Position(msgspec.Struct, frozen=True):
-    epoch: int
-    offset: int
-    header: bytes
-
-
-class _Pending(msgspec.Struct, frozen=True):
-    offset: int
-    outputs: list[Output]
 
 
 class Journal:
     """The journal of one fold, all partitions; `segments_topic` is empty for a fold without ids."""
 
     def __init__(
-        self, brokers: str, publisher: Publisher, state_topic: str, segments_topic: str = ""
+        self,
+        brokers: str,
+        publisher: Publisher,
+        state_topic: str,
+        segments_topic: str = "",
+        partitions: int = 0,
     ) -> None:
         self._brokers = brokers
         self._publisher = publisher
         self._state_topic = state_topic
         self._segments_topic = segments_topic
+        self._partitions = partitions
+        # By partition: keys and their places; a position that lies behind a place strikes its keys out.
+        self._left: dict[int, dict[bytes, int]] = {}
+        self._revisions: dict[int, int] = {}
 
     async def append(self, partition: int, changes: Changes) -> None:
         """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
-        segments = [Output(self._segments_topic, None, _pack(s)) for s in _cut(changes.segments)]
-        await self._publisher.publish(partition, segments)
-        pending = [
-            Output(self._state_topic, b"o%d" % number, _pack(_Pending(changes.offset, part)))
-            for number, part in enumerate(_parts(changes.outputs))
-        ]
-        await self._publisher.publish(partition, pending)
-        records: list[Keyed] = [
+        await self._append_segments(partition, changes.epoch, changes.segments)
+        pending = Pending.of(changes)
+        parts = [Output(self._state_topic, place, part) for place, part in pending.parts.items()]
+        await self._publisher.publish(partition, parts)
+        here, left = place_in_log(changes.epoch, changes.offset), self._left.setdefault(partition, {})
+        passed = sorted(key for key, place in left.items() if place < here)
+        records: list[Keyed] = [(key, None) for key in passed]
+        records += [
             (b"e" + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
         ]
-        position = _Position(changes.epoch, changes.offset, changes.header)
-        records.append((_POSITION_KEY, _pack(position)))
+        position = self._made(changes.epoch, changes.offset, changes.header, pending.name, changes.revision)
+        records.append((position_key(position), _pack(position)))
         await self._publisher.append_at_once(self._state_topic, partition, records)
+        for key in passed:
+            del left[key]
+        left.update(dict.fromkeys([*pending.parts, position_key(position)], here))
+        self._note(partition, changes.revision)
+
+    async def _append_segments(self, partition: int, epoch: int, segments: Iterable[Segment]) -> None:
+        key = b"%d" % epoch  # offsets of another epoch are other events
+        records = [Output(self._segments_topic, key, _pack(s)) for s in cut(segments)]
+        await self._publisher.publish(partition, records)
+
+    async def strike_out(self, partition: int) -> None:
+        """Take everything back: from here on the journal is empty, also behind a compaction."""
+        reader = _Reader(self._brokers, self._state_topic, partition)
+        keys = {key async for key, value in reader.records() if value is not None}
+        # Positions first: a state that is half taken back is none.
+        gone: list[Keyed] = [(key, None) for key in sorted(keys, key=lambda k: (k[:1] != POSITION, k))]
+        await self._publisher.append(self._state_topic, partition, gone)
+        self._left.pop(partition, None)
+
+    async def write_whole(self, partition: int, epoch: int, saved: Saved) -> None:
+        """Write a state of any size into a journal that was struck out; the position makes it valid."""
+        await self._append_segments(partition, epoch, saved.segments)
+        records: list[Keyed] = [(b"e" + e.key, _pack((e.version, e.value))) for e in saved.entries]
+        await self._publisher.append(self._state_topic, partition, records)
+        position = self._made(epoch, saved.offset, saved.header)
+        place = position_key(position)
+        await self._publisher.append_at_once(self._state_topic, partition, [(place, _pack(position))])
+        self._left.setdefault(partition, {})[place] = place_in_log(epoch, saved.offset)
 
     async def position(self, partition: int, epoch: int) -> int | None:
         """The newest position in the journal; None when it is empty. Reads one record."""
         reader = _Reader(self._brokers, self._state_topic, partition)
-        async for key, value in reader.records(last=True):
-            if key == _POSITION_KEY and value is not None:
-                position = msgspec.msgpack.decode(value, type=_Position)
-                if position.epoch == epoch:
-                    return position.offset
+        async with aclosing(reader.records(last=True)) as records:  # its deadline ends with it
+            async for key, value in records:
+                if key[:1] == POSITION and value is not None:
+                    position = self._position(value, partition, epoch)
+                    if position.epoch == epoch:
+                        self._note(partition, position.revision)
+                        return position.offset
         saved = await self.read(partition, epoch)
         return saved[0].offset if saved else None
 
+    def revision(self, partition: int) -> int:
+        """The newest catalog revision that was seen in the journal: with less, nobody may go on."""
+        return self._revisions.get(partition, 0)
+
+    def _note(self, partition: int, revision: int) -> None:
+        self._revisions[partition] = max(revision, self.revision(partition))
+
     async def read(self, partition: int, epoch: int) -> tuple[Saved, list[Output]] | None:
         """The state that the journal holds and its pending outputs; None when it is empty."""
-        position, entries, pending = await self._read_state(partition, epoch)
+        found = await self._read_state(partition, epoch)
+        self._left[partition] = found.places()
+        self._note(partition, found.revision)
+        position = found.newest(epoch)
         if position is None:
             return None
-        segments = await self._read_segments(partition, position.offset)
+        segments = await self._read_segments(partition, epoch, position.offset)
         saved = Saved(
             position.offset,
             position.header,
-            [Entry(k, body, version) for k, (version, body) in entries.items()],
+            [entry_of(Entry(k, body, version), epoch) for k, (version, body) in found.entries.items()],
             segments,
         )
-        parts = sorted((n, p.outputs) for n, p in pending.items() if p.offset == position.offset)
-        return saved, [output for _, outputs in parts for output in outputs]
+        return saved, outputs_of(position, found.pending)
 
-    async def _read_state(
-        self, partition: int, epoch: int
-    ) -> tuple[_Position | None, dict[bytes, tuple[int, bytes]], dict[int, _Pending]]:
-        position: _Position | None = None
-        entries: dict[bytes, tuple[int, bytes]] = {}
-        pending: dict[int, _Pending] = {}
+    async def _read_state(self, partition: int, epoch: int) -> Found:
+        found = Found()
         async for key, value in _Reader(self._brokers, self._state_topic, partition).records():
-            if key == _POSITION_KEY and value is not None:
-                found = msgspec.msgpack.decode(value, type=_Position)
-                if found.epoch == epoch and (position is None or found.offset >= position.offset):
-                    position = found
-            elif key.startswith(b"o") and value is not None:
-                pending[int(key[1:])] = msgspec.msgpack.decode(value, type=_Pending)
+            if key[:1] == POSITION:
+                position = None if value is None else self._position(value, partition, epoch)
+                put(found.positions, key, position)
+            elif key[:1] == PENDING:
+                put(found.pending, key, value)
             elif value is None:
-                entries.pop(key[1:], None)
+                found.entries.pop(key[1:], None)
             else:
                 version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
-                if version >= entries.get(key[1:], (0, b""))[0]:
-                    entries[key[1:]] = version, body
-        return position, entries, pending
+                if version >= found.entries.get(key[1:], (0, b""))[0]:
+                    found.entries[key[1:]] = version, body
+        return found
 
-    async def _read_segments(self, partition: int, upto: int) -> list[Segment]:
+    def _made(
+        self, epoch: int, offset: int, header: bytes, pending: bytes = b"", revision: int = 0
+    ) -> Position:
+        return Position(epoch, offset, header, self._partitions, FORMAT, pending, revision)
+
+    def _position(self, value: bytes, partition: int, epoch: int) -> Position:
+        """A position, unless it says that this journal is not for us to write."""
+        found = msgspec.msgpack.decode(value, type=Position)
+        place = f"the journal {self._state_topic}, partition {partition},"
+        refuse_unreadable(found.format, place)
+        if found.epoch > epoch:
+            raise UserError(
+                f"{place} is of epoch {found.epoch}, METERING_EPOCH is {epoch}",
+                hint=f"set METERING_EPOCH={found.epoch}: it was raised, and never goes back",
+            )
+        if found.epoch == epoch and found.partitions not in (0, self._partitions):
+            raise UserError(
+                f"{place} is of {found.partitions} partitions, METERING_PARTITIONS is {self._partitions}",
+                hint=PARTITIONS_HINT,
+            )
+        return found
+
+    async def _read_segments(self, partition: int, epoch: int, offset: int) -> list[Segment]:
         if not self._segments_topic:
             return []
         reader = _Reader(self._brokers, self._segments_topic, partition)
         whole: dict[tuple[int, int, int], dict[bytes, None]] = {}
-        async for _, value in reader.records():
-            if value is not None:
-                s = msgspec.msgpack.decode(value, type=Segment)
-                if s.next <= upto:  # beyond the position: a checkpoint that was not completed
+        async for key, value in reader.records():
+            if value is not None and key in (b"", b"%d" % epoch):
+                s = segment_of(msgspec.msgpack.decode(value, type=Segment), epoch)
+                if s.next <= place_in_log(epoch, offset):  # beyond it: a checkpoint that was not completed
                     whole.setdefault((s.day, s.first, s.next), {})[s.ids] = None
         return [Segment(*place, b"".join(parts)) for place, parts in sorted(whole.items())]
 
@@ -135,7 +204,7 @@ class _Reader:
         self._topic = topic
         self._tp = TopicPartition(topic, partition)
 
-    async def records(self, *, last: bool = False) -> AsyncIterator[tuple[bytes, bytes | None]]:
+    async def records(self, *, last: bool = False) -> AsyncGenerator[tuple[bytes, bytes | None], None]:
         """Key and value of each record, or of the last one only."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._brokers,
@@ -160,24 +229,4 @@ class _Reader:
                 hint="is the broker reachable, and were the topics created (`metering topics apply`)?",
             ) from error
         finally:
-            await consumer.stop()
-
-
-def _cut(segments: Iterable[Segment]) -> Iterator[Segment]:
-    """Cut large segments into records that fit; each part names the same offsets."""
-    for s in segments:
-        for start in range(0, len(s.ids), _SEGMENT_PART_BYTES):
-            yield Segment(s.day, s.first, s.next, s.ids[start : start + _SEGMENT_PART_BYTES])
-
-
-def _parts(outputs: Iterable[Output]) -> Iterator[list[Output]]:
-    part: list[Output] = []
-    size = 0
-    for output in outputs:
-        part.append(output)
-        size += len(output.value)
-        if size >= _OUTPUTS_PART_BYTES:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
+            await stop(consumer)

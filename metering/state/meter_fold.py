@@ -2,6 +2,9 @@
 
 The concept: `read = accepted + duplicates + rejected`, at every offset. The invariant: the state is
 a function of the log prefix and the catalog revision, however the log was cut into batches.
+
+A period closes behind the record whose event lets the watermark pass its grace. The totals as they are
+there go out at once, with the watermark behind them: what follows is late, for the rate fold as well.
 """
 
 from collections.abc import Sequence
@@ -14,16 +17,16 @@ import msgspec
 
 from metering.catalog.resolved import Catalog
 from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
-from metering.records import DeadLetter, Watermark, encode, key, version
+from metering.records import Approved, DeadLetter, Restatement, Watermark, encode, key, version
 from metering.state.amending import Amending
-from metering.state.amendments import AMEND, RESERVED, VOID, read_amendment
-from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
+from metering.state.amendments import BACKFILL, CORRECTIONS, RESERVED, read_amendment, unusable_manifest
+from metering.state.calendar import HOUR_SECONDS, closes_at, hour_of, is_closed, open_from, period_of
 from metering.state.dedupe import HORIZON_DAYS, MEMORY_IDS, SeenIds, content_of, digest_of, identity_of
-from metering.state.fold import Changes, Chunk, Output, Saved
-from metering.state.hourly_table import HourlyTable
+from metering.state.fold import Changes, Chunk, Output, Saved, place_in_log
+from metering.state.hourly_table import HourlyTable, TotalKey, place_key
+from metering.state.late import APPROVE, Held, read_approval
 from metering.state.measure import Measure, measure, refuse
 from metering.state.partitioning import partition_of
-from metering.state.totals import LARGEST_VALUES
 
 HEAVY_TOTALS = 50_000
 HEAVY_LETTER_BYTES = 4 << 20
@@ -67,6 +70,13 @@ class _Header(msgspec.Struct):
     watermark: int
     newest_day: int
     first_day: int
+    boundary: int = 0
+
+
+def header_of_child(header: bytes) -> bytes:
+    """The header of a state that was split off: nothing was counted, nor closed, in its log."""
+    held = msgspec.msgpack.decode(header, type=_Header)
+    return msgspec.msgpack.encode(msgspec.structs.replace(held, counters=Counters(), boundary=0))
 
 
 @dataclass
@@ -84,6 +94,12 @@ class MeterFold:
         self._table = HourlyTable()
         self._seen = SeenIds(self.ids_folder, self.memory_ids)
         self._amending = Amending(self._table, self._seen)
+        self._held = Held()
+        self._restating: dict[tuple[str, str], list[Approved]] = {}  # by customer and period; of this record
+        self._open_from = 0  # what is older (epoch ms) is of a closed period
+        self._closes_at = 1  # the watermark that closes the next period; the first closes all before it
+        self._boundary = 0  # where the last close or restatement was
+        self._published: list[Output] = []  # up to there, since the last checkpoint
         self._on_disk: dict[bytes, int] = {}  # of the chunk in hand: ids that files hold
         self._letters: list[Output] = []
         self._letter_bytes = 0
@@ -103,8 +119,13 @@ class MeterFold:
             items = list(decode_values(chunk.values))
             identities = [identity_of(item.event) for item in items]
             self._on_disk = self._seen.among([i for i in identities if i])
+            behind = chunk.first
             for item, identity in zip(items, identities, strict=True):
+                if chunk.offsets[item.value] >= behind:
+                    self._end_record(behind)
+                    behind = chunk.offsets[item.value] + 1
                 self._fold_item(item, identity, chunk, catalog)
+            self._end_record(behind)
             self.offset = chunk.next
             self._dirty = True
 
@@ -114,7 +135,7 @@ class MeterFold:
     def spill(self) -> None:
         """Move ids out of memory; only right behind a local write of all that was taken."""
         assert self.offset is not None, "nothing was folded"
-        self._seen.spill(self._first_unsaved)
+        self._seen.spill(place_in_log(self.rules.epoch, self._first_unsaved))
 
     def _fold_item(self, item: Item, identity: bytes, chunk: Chunk, catalog: Catalog) -> None:
         event = item.event
@@ -128,6 +149,34 @@ class MeterFold:
             letter = self._dead_letter(item, refusal, chunk)
             self._letters.append(letter)
             self._letter_bytes += len(letter.value)
+
+    def _end_record(self, behind: int) -> None:
+        """Part the log behind a record that closes a period or restates one: what follows comes later."""
+        if self.watermark < self._closes_at and not self._restating:
+            return
+        stamp = str(version(self.rules.epoch, behind, self._revision))
+        self._published += self._totals(stamp)
+        for (customer, period), approvals in self._restating.items():
+            record = Restatement(customer, period, approvals, stamp)
+            place = key("restatement", customer, period, behind)
+            self._published.append(Output(self.rules.hourly_topic, place, encode(record)))
+        if self.watermark != self._announced:
+            self._published.append(self._watermark_record(stamp, behind))
+        self._restating = {}
+        self._boundary, self._announced = behind, self.watermark
+        self._close()
+
+    def _close(self) -> None:
+        self._open_from = open_from(self.watermark, self.rules.grace_hours)
+        self._closes_at = closes_at(self._open_from, self.rules.grace_hours) if self.watermark else 1
+
+    def _totals(self, stamp: str) -> list[Output]:
+        return self._table.take_records(self.rules.hourly_topic, stamp, self._key_of)
+
+    def _key_of(self, place: TotalKey) -> bytes:
+        """Compaction must leave a total as it was at the close: what comes later has another key."""
+        is_late = place[3] * 1_000 < self._open_from
+        return place_key(place, self._boundary) if is_late else place_key(place)
 
     def _tick(self, event: UsageEvent, appended: int) -> None:
         """Let time pass in a quiet partition: nothing older than `idle_ms` is on its way."""
@@ -147,7 +196,9 @@ class MeterFold:
         content, known = content_of(event), self._known(identity)
         if known is not None:
             return self._second_copy(event, known == content)
-        refusal = self._too_late(event) or self._uncountable(event, measures)
+        refusal = self._too_late(event) or self._table.uncountable(event, measures, hour_of(event.at))
+        if refusal is None and event.at < self._open_from:
+            refusal = self._held.hold(event, identity, measures)
         if refusal is not None:
             return refusal
         self._seen.add(identity, content, chunk.appended)
@@ -168,18 +219,52 @@ class MeterFold:
         known = self._known(identity)
         if known is not None:
             return self._second_copy(event, known == content_of(event))
-        if event.type not in (VOID, AMEND):
-            return refuse(event, "unknown_type", f"`{event.type}` is no correction that is known.")
-        found = read_amendment(event)
-        if isinstance(found, Refusal):
-            return found
-        refusal = self._too_late(found.original) or self._amending.apply(
-            event, found, catalog, chunk.appended
-        )
+        if event.type == APPROVE:
+            return self._approve(event, identity, chunk, catalog)
+        refusal = self._apply(event, chunk, catalog)
         if refusal is None:
             self._seen.add(identity, content_of(event), chunk.appended)
             self.counters.accepted += 1
         return refusal
+
+    def _approve(self, event: UsageEvent, identity: bytes, chunk: Chunk, catalog: Catalog) -> Refusal | None:
+        """Count late usage that waited; as a restatement, its closed period is charged again."""
+        found = read_approval(event)
+        if isinstance(found, Refusal):
+            return found
+        original = found.original
+        period = period_of(hour_of(original.at))
+        if self._is_beyond_correction(period):
+            return self._closed_long_ago(event, period)
+        refusal = self._held.missing(event, original)
+        if refusal is not None:
+            return refusal
+        measures = measure(original, catalog)
+        refusal = (
+            measures
+            if isinstance(measures, Refusal)
+            else self._table.uncountable(original, measures, hour_of(original.at))
+        )
+        if refusal is not None:
+            return refuse(event, "bad_approval", f"The event would be refused now: {refusal.detail}")
+        assert not isinstance(measures, Refusal)
+        for one, said in ((identity, event), (identity_of(original), original)):
+            self._seen.add(one, content_of(said), chunk.appended)
+        self._accept(original, measures, digest_of(identity_of(original)))
+        self._held.release(original)
+        if found.restates:
+            self._restating.setdefault((original.customer, period), []).append(found.approved)
+        return None
+
+    def _apply(self, event: UsageEvent, chunk: Chunk, catalog: Catalog) -> Refusal | None:
+        if event.type == BACKFILL:
+            return unusable_manifest(event)
+        if event.type not in CORRECTIONS:
+            return refuse(event, "unknown_type", f"`{event.type}` is no correction that is known.")
+        found = read_amendment(event)
+        if isinstance(found, Refusal):
+            return found
+        return self._too_late(found.original) or self._amending.apply(event, found, catalog, chunk.appended)
 
     # -- what is refused --------------------------------------------------------------------------
 
@@ -214,9 +299,7 @@ class MeterFold:
         """
         period = period_of(hour_of(event.at))
         if self._is_beyond_correction(period):
-            return refuse(
-                event, "period_closed", f"Billing period {period} closed more than {HORIZON_DAYS} days ago."
-            )
+            return self._closed_long_ago(event, period)
         if self._seen.may_have_forgotten(event.at - self.rules.max_future_ms):
             return refuse(
                 event,
@@ -225,25 +308,10 @@ class MeterFold:
             )
         return None
 
-    def _uncountable(self, event: UsageEvent, measures: Sequence[Measure]) -> Refusal | None:
-        for found in measures:
-            total = self._table.total(event, found)
-            if total is None:
-                continue
-            if total.kind != found.meter.aggregation:
-                return refuse(
-                    event,
-                    "meter_changed",
-                    f"Meter `{found.meter.id}` was {total.kind} in this hour; define a new meter instead.",
-                )
-            if found.value and not total.has_room(found):
-                return refuse(
-                    event,
-                    "too_many_values",
-                    f"Meter `{found.meter.id}` has {LARGEST_VALUES:,} distinct values in this hour;"
-                    " split it by a dimension.",
-                )
-        return None
+    def _closed_long_ago(self, event: UsageEvent, period: str) -> Refusal:
+        return refuse(
+            event, "period_closed", f"Billing period {period} closed more than {HORIZON_DAYS} days ago."
+        )
 
     def _accept(self, event: UsageEvent, measures: Sequence[Measure], digest: int) -> None:
         late = (hour_of(event.at) + HOUR_SECONDS) * 1_000 <= self.watermark
@@ -275,6 +343,11 @@ class MeterFold:
         return Output(self.rules.rejected_topic, place, encode(letter))
 
     @property
+    def revision(self) -> int:
+        """None: a new revision counts from the next record on, whichever that is; see `Fold`."""
+        return 0
+
+    @property
     def is_heavy(self) -> bool:
         """Whether so much has changed that it should be made durable before more is folded."""
         return len(self._table) > HEAVY_TOTALS or self._letter_bytes > HEAVY_LETTER_BYTES
@@ -294,17 +367,22 @@ class MeterFold:
         if not self._dirty or self.offset is None:
             return None
         stamp = str(version(self.rules.epoch, self.offset, self._revision))
-        hourly, entries = self._table.take(self.rules.hourly_topic, self.offset, stamp)
-        outputs = self._letters + hourly
+        since, upto = (
+            place_in_log(self.rules.epoch, offset) for offset in (self._first_unsaved, self.offset)
+        )
+        outputs = self._letters + self._published + self._totals(stamp)
+        entries = self._table.take_entries(upto)
         if self.watermark != self._announced:
             outputs.append(self._watermark_record(stamp))
-        segments = self._seen.take_segments(self._first_unsaved, self.offset)
-        entries += self._table.forget(self._is_beyond_correction, self.offset) + self._amending.take(
-            self.offset
-        )
+        segments = self._seen.take_segments(since, upto)
+        entries += self._table.forget(self._is_beyond_correction, upto)
+        entries += self._amending.take(upto)
+        entries += self._held.take(self._is_beyond_correction, upto)
+        self._published = []
         self._letters, self._letter_bytes, self._dirty = [], 0, False
         self._first_unsaved, self._announced = self.offset, self.watermark
-        header = _Header(self.counters, self.watermark, self._seen.newest_day, self._seen.first_day)
+        days = (self._seen.newest_day, self._seen.first_day)
+        header = _Header(self.counters, self.watermark, *days, self._boundary)
         return Changes(
             epoch=self.rules.epoch,
             offset=self.offset,
@@ -315,9 +393,10 @@ class MeterFold:
             outputs=outputs,
         )
 
-    def _watermark_record(self, stamp: str) -> Output:
+    def _watermark_record(self, stamp: str, *closing: int) -> Output:
+        """One that closes a period has a key of its own, so that compaction leaves it in its place."""
         record = Watermark(self.rules.partition, self.watermark, stamp)
-        place = key("watermark", self.rules.partition)
+        place = key("watermark", self.rules.partition, *closing)
         return Output(self.rules.hourly_topic, place, encode(record))
 
     def _is_beyond_correction(self, period: str) -> bool:
@@ -331,9 +410,11 @@ class MeterFold:
         header = msgspec.msgpack.decode(saved.header, type=_Header)
         self.offset = self._first_unsaved = saved.offset
         self.counters, self.watermark = header.counters, header.watermark
-        self._announced = header.watermark
+        self._announced, self._boundary = header.watermark, header.boundary
+        self._close()
         for entry in saved.entries:
             assert entry.value is not None
-            if not self._amending.restore(entry.key, entry.value):
+            if not any(held.restore(entry.key, entry.value) for held in (self._amending, self._held)):
                 self._table.restore(entry.key, entry.value)
-        self._seen.restore(saved.segments, header.newest_day, header.first_day, saved.offset)
+        upto = place_in_log(self.rules.epoch, saved.offset)
+        self._seen.restore(saved.segments, header.newest_day, header.first_day, upto)

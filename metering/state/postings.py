@@ -10,6 +10,7 @@ from metering.rating.money import format_exact, format_micro
 from metering.rating.parts import PART_DECIMALS, TierPart
 from metering.rating.rows import ChargeRow, Unpriced
 from metering.records import (
+    Approved,
     Charge,
     Effect,
     PeriodClose,
@@ -40,6 +41,7 @@ class Row(NamedTuple):
     currency: str
     content: bytes
     what: tuple[str, str, str, str] = _PLAIN  # of an adjustment: meter, model, card, version
+    touched: int = 0  # behind the record of the log that touched it last; it was not remembered before
 
 
 def charge_record(row: ChargeRow, period: str, corrects: str = "") -> Charge:
@@ -139,8 +141,24 @@ class Books(NamedTuple):
     errors: int
 
 
-def post_close(topic: str, customer: str, period: str, books: Books, watermark: int, stamp: str) -> Output:
-    """The record behind the last charge of a period: their number, sum and digest."""
+class Revision(NamedTuple):
+    """Which close of a period it is: the first is 0, each restatement counts one, and says who wanted it."""
+
+    number: int = 0
+    approvals: tuple[Approved, ...] = ()
+
+
+_AS_CLOSED = Revision()
+
+
+def post_close(
+    topic: str, slot: Slot, books: Books, watermark: int, stamp: str, revision: Revision = _AS_CLOSED
+) -> Output:
+    """The record behind the last charge of a period: their number, sum and digest.
+
+    Each revision has a key of its own: the books as they were first closed stay on record.
+    """
+    customer, period = slot
     record = PeriodClose(
         customer=customer,
         period=period,
@@ -151,8 +169,11 @@ def post_close(topic: str, customer: str, period: str, books: Books, watermark: 
         digest=close_digest(books.rows),
         watermark=watermark,
         version=stamp,
+        revision=revision.number,
+        approvals=list(revision.approvals),
     )
-    return _output(topic, record, "close", customer, period)
+    more = (revision.number,) if revision.number else ()
+    return _output(topic, record, "close", customer, period, *more)
 
 
 def close_digest(rows: list[tuple[str, int, int]]) -> str:

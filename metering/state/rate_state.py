@@ -17,6 +17,12 @@ from metering.state.postings import Row, Slot
 from metering.state.saved_usage import carry_of, carry_value, usage_of_value, usage_value
 
 Place = tuple[str, int]  # price or meter, hour
+
+# Where the customer or account stands behind the kind in the key of each entry; None: in no place.
+CUSTOMER_AT = {
+    **dict.fromkeys(("use", "row", "error", "carry", "closed", "began", "posted", "revision"), 0),
+    **dict.fromkeys(("close", "terms"), None),
+}
 _NOTHING: Mapping[Any, Any] = {}
 
 
@@ -33,7 +39,8 @@ class RateState:
         self._rows: dict[Slot, dict[Place, Row]] = {}
         self._errors: dict[Slot, dict[Place, str]] = {}
         self._carries: dict[str, dict[str, Carry]] = {}
-        self.closed: set[str] = set()
+        self.closed: dict[str, int] = {}  # period → the watermark that closed it
+        self._revisions: dict[Slot, tuple[int, int]] = {}  # restatements so far; version of the last
         self.books = ClosedBooks()
         self._entries: dict[bytes, bytes | None] = {}
 
@@ -56,11 +63,11 @@ class RateState:
     def slots(self) -> set[Slot]:
         """Every customer's period that is open."""
         found = self._uses.keys() | self._rows.keys() | self._errors.keys()
-        return {slot for slot in found if slot.period not in self.closed}
+        return {slot for slot in found if slot.period not in self.closed and self.is_known(slot)}
 
     def is_known(self, slot: Slot) -> bool:
-        """Whether anything was used or charged in it."""
-        return any(slot in table for table in (self._uses, self._rows, self._errors))
+        """Whether anything is used or charged in it; what was taken back leaves no trace."""
+        return any(table.get(slot) for table in (self._uses, self._rows, self._errors))
 
     # -- rows and errors -------------------------------------------------------------------------
 
@@ -72,10 +79,18 @@ class RateState:
         """A published row."""
         return self.rows(slot).get(place)
 
+    def sums(self, slot: Slot) -> dict[str, tuple[int, int]]:
+        """Amount and quantity of the published rows by price, micro-units."""
+        found: dict[str, tuple[int, int]] = {}
+        for (price, _), row in self.rows(slot).items():
+            amount, quantity = found.get(price, (0, 0))
+            found[price] = (amount + row.amount, quantity + row.quantity)
+        return found
+
     def set_row(self, slot: Slot, place: Place, row: Row) -> None:
         """Remember a row that is being published."""
         self._rows.setdefault(slot, {})[place] = row
-        value = (str(row.amount), str(row.quantity), row.currency, row.content, row.what)
+        value = (str(row.amount), str(row.quantity), row.currency, row.content, row.what, row.touched)
         self._set(key("row", *slot, *place), value)
 
     def drop_row(self, slot: Slot, place: Place) -> None:
@@ -99,24 +114,41 @@ class RateState:
 
     # -- the close -------------------------------------------------------------------------------
 
-    def settle(self, slot: Slot) -> None:
-        """Drop the rows of a closed slot: they are final and live in `usage.charges`."""
-        for place in self._rows.pop(slot, _NOTHING):
-            self._entries[key("row", *slot, *place)] = None
-        for place in self._errors.pop(slot, _NOTHING):
-            self._entries[key("error", *slot, *place)] = None
-
     def forget(self, period: str) -> None:
-        """Drop the usage of a closed period that is beyond the horizon of corrections."""
+        """Drop the usage and rows of a closed period that is beyond the horizon of corrections."""
         for slot in [slot for slot in self._uses if slot.period == period]:
             for held in self._uses.pop(slot).values():
                 self._entries[_use_key(slot, held.use)] = None
+        for slot in [slot for slot in self._rows if slot.period == period]:
+            for place in self._rows.pop(slot):
+                self._entries[key("row", *slot, *place)] = None
+        for slot in [slot for slot in self._errors if slot.period == period]:
+            for place in self._errors.pop(slot):
+                self._entries[key("error", *slot, *place)] = None
+        for slot in [slot for slot in self._revisions if slot.period == period]:
+            del self._revisions[slot]
+            self._entries[key("revision", *slot)] = None
         self.books.forget(period)
 
     def close(self, period: str, watermark: int) -> None:
         """Record that a period is closed, and by which watermark."""
-        self.closed.add(period)
+        self.closed[period] = watermark
         self._set(key("close", period), (watermark,))
+
+    def revision(self, slot: Slot) -> int:
+        """How often a closed slot was restated."""
+        return self._revisions.get(slot, (0, 0))[0]
+
+    def restated(self, slot: Slot) -> int:
+        """The version of the record that restated a slot last; 0 for none."""
+        return self._revisions.get(slot, (0, 0))[1]
+
+    def restate(self, slot: Slot, version: int = 0) -> int:
+        """Count a restatement, by a record of its own or beside another's; its number."""
+        number, version = self.revision(slot) + 1, max(version, self.restated(slot))
+        self._revisions[slot] = (number, version)
+        self._set(key("revision", *slot), (number, str(version)))
+        return number
 
     def carries(self, account: str) -> dict[str, Carry]:
         """Windows that go on behind the last closed period, by price."""
@@ -135,10 +167,10 @@ class RateState:
     def _set(self, place: bytes, value: tuple[object, ...]) -> None:
         self._entries[place] = msgspec.msgpack.encode(value)
 
-    def take_entries(self, offset: int) -> list[Entry]:
+    def take_entries(self, upto: int) -> list[Entry]:
         """The entries changed since the last call."""
         changed = {**self._entries, **self.books.entries}
-        entries = [Entry(place, value, offset) for place, value in changed.items()]
+        entries = [Entry(place, value, upto) for place, value in changed.items()]
         self._entries, self.books.entries = {}, {}
         return entries
 
@@ -152,7 +184,9 @@ class RateState:
 
     def _restore_entry(self, kind: str, place: list[Any], value: list[Any]) -> None:
         if kind == "close":
-            self.closed.add(place[0])
+            self.closed[place[0]] = value[0]
+        elif kind == "revision":
+            self._revisions[Slot(*place)] = (value[0], int(value[1]))
         elif kind == "carry":
             self._carries.setdefault(place[0], {})[place[1]] = carry_of(value)
         elif kind == "use":
@@ -160,8 +194,9 @@ class RateState:
             slot = Slot(place[0], place[1])
             self._uses.setdefault(slot, {})[use.hour, use.meter, use.dimensions] = _Held(use, version)
         elif kind == "row":
-            amount, quantity, currency, content, (meter, model, card, version) = value
-            row = Row(int(amount), int(quantity), currency, content, (meter, model, card, version))
+            amount, quantity, currency, content, (meter, model, card, version), *touched = value
+            what = (meter, model, card, version)
+            row = Row(int(amount), int(quantity), currency, content, what, *touched)
             self._rows.setdefault(Slot(*place[:2]), {})[place[2], place[3]] = row
         else:
             self._errors.setdefault(Slot(*place[:2]), {})[place[2], place[3]] = value[0]

@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
+from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
 
 from metering.errors import UserError
 from metering.state.fold import Changes, Entry, Saved, Segment
+from metering.state.formats import FORMAT, entry_of, refuse_unreadable, segment_of
 
-FORMAT = 2  # 2: totals with their aggregation, ids with their content
+SHARED_HINT = "two workers must not share a folder: give each its own METERING_INSTANCE"
+PARTITIONS_HINT = (
+    "customers are placed by the number of partitions: set METERING_PARTITIONS back; to have more,"
+    " run `metering topics grow`"
+)
+DISK_HINT = "give its disk more space, then start the worker: nothing was acknowledged, a restart is exact"
 _ENTRY, _SEGMENT = b"e", b"s"
 _IDENTITY, _POSITION, _PENDING = b"i", b"p", b"o"
 _SEGMENT_KEY = struct.Struct(">cIQ")  # kind, day, first offset
@@ -25,13 +31,18 @@ _WRITE_BUFFER_BYTES = 16 << 20
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """What a state folder belongs to; a folder of another topic or epoch is refused."""
+    """What a state folder belongs to; a folder of another topic or epoch, or a newer format, is refused."""
 
     format: int
     fold: str
     topic: str
     partition: int
     epoch: int
+    partitions: int = 0  # it was not written before
+
+    def __str__(self) -> str:
+        where = f"{self.topic}, partition {self.partition} of {self.partitions}"
+        return f"{where}, epoch {self.epoch} ({self.fold}, format {self.format})"
 
 
 class _Position(msgspec.Struct, frozen=True):
@@ -43,39 +54,82 @@ _pack = msgspec.msgpack.encode
 
 
 class Store:
-    """One partition's RocksDB; only one process can hold it open."""
+    """One partition's RocksDB; only one process can hold it open. A full disk is a UserError."""
 
     def __init__(self, path: Path, identity: Identity) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
+        self._path, self._epoch = path, identity.epoch
+        self._db = _opened(path)
+        self._set_aside_earlier_epoch(identity)
+        if self._check(identity) != FORMAT:
+            batch = WriteBatch(raw_mode=True)
+            batch.put(_IDENTITY, _pack(identity))
+            self._write(batch)
+
+    @classmethod
+    def reading(cls, path: Path, identity: Identity) -> "Store":
+        """An existing folder opened only to read; it takes no lock, see `opening.held`."""
+        store = cls.__new__(cls)
+        store._path, store._epoch = path, identity.epoch
         try:
-            self._db = Rdict(str(path), options=_options())
+            store._db = Rdict(str(path), options=_options(), access_type=AccessType.read_only())
         except Exception as error:  # rocksdict raises bare Exception
             raise UserError(
-                f"the state folder {path} cannot be opened: {error}",
-                hint="two workers must not share a folder: give each its own METERING_INSTANCE",
+                f"the state folder {path} cannot be read: {error}",
+                hint="move the folder away; the state is rebuilt from the journal",
             ) from error
-        self._check(identity)
+        store._check(identity)
+        return store
 
-    def _check(self, identity: Identity) -> None:
+    def _set_aside_earlier_epoch(self, identity: Identity) -> None:
+        """What an earlier epoch left is no state of this one; nothing is deleted."""
+        found = self._db.get(_IDENTITY)
+        held = msgspec.msgpack.decode(found, type=Identity) if found is not None else identity
+        is_ours = (held.fold, held.topic, held.partition) == (
+            identity.fold,
+            identity.topic,
+            identity.partition,
+        )
+        if not is_ours or held.epoch >= identity.epoch:
+            return
+        self.close()
+        self._path.rename(self._path.with_name(f"{self._path.name}.epoch-{held.epoch}"))
+        self._db = _opened(self._path)
+
+    def _check(self, identity: Identity) -> int | None:
+        """The format of the folder, None when it is new; UserError when it is not ours or not readable."""
         found = self._db.get(_IDENTITY)
         if found is None:
-            self._db[_IDENTITY] = _pack(identity)
-            return
+            return None
         held = msgspec.msgpack.decode(found, type=Identity)
-        if held != identity:
+        partitions = held.partitions or identity.partitions
+        if msgspec.structs.replace(held, format=FORMAT, partitions=partitions) != identity:
             self.close()
             raise UserError(
                 f"the state folder {self._path} belongs to {held}, not to {identity}",
-                hint="move the folder away; the state is rebuilt from the journal",
+                hint=_mismatch_hint(held, identity),
             )
+        try:
+            refuse_unreadable(held.format, f"the state folder {self._path}")
+        except UserError:
+            self.close()
+            raise
+        return held.format
+
+    def _write(self, batch: WriteBatch) -> None:
+        try:
+            self._db.write(batch)
+        except Exception as error:  # rocksdict raises bare Exception
+            raise UserError(
+                f"the state folder {self._path} cannot be written: {error}", hint=DISK_HINT
+            ) from error
 
     def write(self, changes: Changes) -> None:
         """Step 1 of a checkpoint: entries, segments, position and the pending outputs at once."""
         batch = WriteBatch(raw_mode=True)
         _put_changes(batch, changes.offset, changes.header, changes.entries, changes.segments)
         batch.put(_PENDING, _pack(changes))
-        self._db.write(batch)
+        self._write(batch)
 
     def settle(self, changes: Changes) -> None:
         """Last step of a checkpoint: its outputs are on Kafka; expired ids go."""
@@ -84,7 +138,7 @@ class Store:
         if changes.expired_before > 0:
             expired = _SEGMENT_KEY.pack(_SEGMENT, changes.expired_before, 0)
             batch.delete_range(_SEGMENT, expired)
-        self._db.write(batch)
+        self._write(batch)
 
     def pending(self) -> Changes | None:
         """What was folded and written here, but perhaps not published."""
@@ -106,28 +160,23 @@ class Store:
 
     def replace(self, saved: Saved) -> None:
         """Take a state that was rebuilt from the journal in place of what is here."""
-        for kind in (
-            _POSITION,
-            _PENDING,
-            _ENTRY,
-            _SEGMENT,
-        ):  # no position: no state, should we die here
+        for kind in (_POSITION, _PENDING, _ENTRY, _SEGMENT):  # no position: no state, should we die here
             for found in [place for place, _ in self._scan(kind)]:
                 del self._db[found]
         batch = WriteBatch(raw_mode=True)
         _put_changes(batch, saved.offset, saved.header, saved.entries, saved.segments)
-        self._db.write(batch)
+        self._write(batch)
 
     def _entries(self) -> Iterator[Entry]:
         for found, value in self._scan(_ENTRY):
             version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
-            yield Entry(found[1:], body, version)
+            yield entry_of(Entry(found[1:], body, version), self._epoch)
 
     def _segments(self) -> Iterator[Segment]:
         for found, value in self._scan(_SEGMENT):
             _, day, first = _SEGMENT_KEY.unpack(found)
             upto, ids = msgspec.msgpack.decode(value, type=tuple[int, bytes])
-            yield Segment(day, first, upto, ids)
+            yield segment_of(Segment(day, first, upto, ids), self._epoch)
 
     def _scan(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
         options = ReadOptions()
@@ -140,6 +189,29 @@ class Store:
     def close(self) -> None:
         """Release the folder."""
         self._db.close()
+
+
+def _opened(path: Path) -> Rdict:
+    try:
+        return Rdict(str(path), options=_options())
+    except Exception as error:  # rocksdict raises bare Exception
+        said = f"the state folder {path} cannot be opened: {error}"
+        raise UserError(said, hint=_opening_hint(str(error))) from error
+
+
+def _opening_hint(error: str) -> str:
+    if "lock" in error.lower():
+        return SHARED_HINT
+    is_full = any(reason in error for reason in ("No space left", "File too large", "quota exceeded"))
+    return DISK_HINT if is_full else "move the folder away: the journal has the state"
+
+
+def _mismatch_hint(held: Identity, wanted: Identity) -> str:
+    if held.partitions not in (0, wanted.partitions):
+        return PARTITIONS_HINT
+    if held.epoch > wanted.epoch:
+        return f"METERING_EPOCH was raised to {held.epoch} here: set it"
+    return "is METERING_HOME of another deployment? If not, move the folder away: the journal has the state"
 
 
 def _put_changes(

@@ -51,7 +51,7 @@ class Total:
     def _add_value(self, measure: Measure) -> None:
         held = self.values.get(measure.value, 0)
         if self.kind == "unique":
-            self.values[measure.value] = 1
+            self.values[measure.value] = held + 1
             self.quantity = len(self.values) * ONE
             return
         self.values[measure.value] = held + (1 if self.kind == "each" else measure.quantity)
@@ -63,31 +63,39 @@ class Total:
             return False
         if self.kind in ("sum", "count", "average"):
             self.quantity -= measure.quantity
-        elif self.kind in ("each", "priced"):
-            left = self.values[measure.value] - (1 if self.kind == "each" else measure.quantity)
-            self.quantity -= measure.quantity
-            self.values[measure.value] = left
-            if not left:
-                del self.values[measure.value]
+        elif self.kind in _WITH_VALUES:
+            self._take_value_back(measure)
         self.events -= 1
         if not self.events:
             self.quantity, self.values, self.last = 0, {}, (0, "")
         return True
+
+    def _take_value_back(self, measure: Measure) -> None:
+        # A price that nothing was bought at may be gone already.
+        left = self.values.pop(measure.value, 0) - (measure.quantity if self.kind == "priced" else 1)
+        if left:
+            self.values[measure.value] = left
+        self.quantity = len(self.values) * ONE if self.kind == "unique" else self.quantity - measure.quantity
 
     def _can_take_back(self, measure: Measure, at: int, event_id: str) -> bool:
         if self.events <= 1 or self.kind in ("sum", "count", "average", "each", "priced"):
             return self.events > 0
         if self.kind == "latest":
             return (at, event_id) != self.last
-        return self.kind != "unique" and measure.quantity != self.quantity
+        if self.kind == "unique":  # totals of before kept no number of events by value
+            return sum(self.values.values()) == self.events
+        return measure.quantity != self.quantity
 
     def restate(self, plain: Mapping[str, Any]) -> bool:
         """Take a state computed from the archive, if it was computed from this one."""
         if plain.get("digest") != f"{self.digest:016x}":
             return False
-        stated = usage_of(msgspec.convert({**_RESTATED, **plain, "aggregation": self.kind}, HourlyTotal))
+        record = msgspec.convert({**_RESTATED, **plain, "aggregation": self.kind}, HourlyTotal)
+        stated = usage_of(record)
         self.quantity, self.events = stated.quantity, stated.events
         self.values, self.last = dict(stated.values), stated.last
+        if self.kind == "unique":
+            self.values = {value: int(weight) for value, weight in record.values.items()}
         return True
 
     def saved(self) -> bytes:

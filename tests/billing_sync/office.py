@@ -29,7 +29,7 @@ class Office:
         self.hours: dict[int, Decimal] = {}
 
     def closes(self, period: str | None) -> list[Close]:
-        return [Close(*b[:5]) for b in self.books]
+        return [Close(*b[:5], revision=b.revision) for b in self.books]
 
     def read(self, close: Close) -> ClosedPeriod:
         return next(b for b in self.books if b[:5] == close[:5])

@@ -178,3 +178,66 @@ def test_many_lines_are_sent_in_batches_and_read_back_in_pages(w: World) -> None
     w.round()
     assert w.invoices()[0]["total"] == 240
     assert len(w.lines()) == 240
+
+
+def restated(revision: int, *micro: int) -> Any:
+    return closed("acme", "2023-11", *micro, revision=revision)
+
+
+def test_a_restated_period_is_invoiced_by_its_difference_once(w: World) -> None:
+    w.round()
+    w.books = [restated(1, 1_334_567, 2_000_001)]
+    w.round()
+    posts = w.fake.posts
+    w.round()
+    first, second = sorted(w.invoices(), key=lambda invoice: -invoice["total"])
+    assert (first["total"], second["total"], w.fake.posts) == (323, 10, posts)
+    (line,) = [x for x in w.lines() if "restated" in x["description"]]
+    assert line["description"] == "2023-11 restated (revision 1): 3.334568 instead of 3.234568"
+
+
+def test_a_restatement_in_favour_of_the_customer_lowers_the_next_invoice(w: World) -> None:
+    w.round()
+    w.books = [restated(1, 1_134_567, 2_000_001), closed("acme", "2023-12", 1_000_000)]
+    w.round()
+    assert sorted(invoice["total"] for invoice in w.invoices()) == [90, 323]
+
+
+def test_every_restatement_is_invoiced_from_where_the_last_one_left(w: World) -> None:
+    w.round()
+    for revision, first in ((1, 1_334_567), (3, 1_434_567)):  # the second one was never seen
+        w.books = [restated(revision, first, 2_000_001)]
+        w.round()
+    assert sorted(invoice["total"] for invoice in w.invoices()) == [10, 10, 323]
+
+
+def test_a_period_restated_before_it_was_invoiced_has_one_invoice(w: World) -> None:
+    w.books = [restated(2)]
+    w.round()
+    w.round()
+    assert_billed_once(w)
+
+
+def test_a_restatement_that_changes_no_amount_is_not_invoiced(w: World) -> None:
+    w.round()
+    w.books = [restated(1)]
+    assert w.round().sent_now == 0
+    assert_billed_once(w)
+
+
+def test_a_restatement_waits_until_its_charges_are_here(w: World) -> None:
+    w.round()
+    w.books = [restated(1, 1_334_567, 2_000_001)._replace(problem="1 of 2 charges have arrived")]
+    assert w.round().waiting == [("acme", "2023-11", "1 of 2 charges have arrived")]
+    assert_billed_once(w)
+
+
+@pytest.mark.parametrize("skip", range(REQUESTS - 1))
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_lost_answer_does_not_bill_a_restatement_twice(w: World, when: str, skip: int) -> None:
+    w.round()
+    w.books = [restated(1, 1_334_567, 2_000_001)]
+    w.fault(kind="drop", when=when, skip=skip)
+    w.round()
+    w.round()
+    assert sorted(invoice["total"] for invoice in w.invoices()) == [10, 323]

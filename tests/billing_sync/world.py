@@ -34,7 +34,7 @@ class World:
         self.books: list[ClosedPeriod] = [closed()]
 
     def closes(self, period: str | None) -> Iterable[Close]:
-        return [Close(*b[:5]) for b in self.books if period in (None, b.period)]
+        return [Close(*b[:5], revision=b.revision) for b in self.books if period in (None, b.period)]
 
     def read(self, close: Close) -> ClosedPeriod:
         return next(b for b in self.books if b[:5] == close[:5])

@@ -33,3 +33,8 @@ def test_a_dearer_plan_names_the_price_and_the_customers(
     assert "prices[platform].amount: 499 → 549" in said
     assert "pebble-press has other terms" in said
     assert "marble-museum" not in said
+
+
+def test_another_policy_for_late_usage_is_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit = ("meters.yaml", "    unit: call\n", "    unit: call\n    late: restate\n")
+    assert "late: nothing → restate" in diff(tmp_path, monkeypatch, edit).output

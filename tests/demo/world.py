@@ -49,6 +49,13 @@ def put_in_force(settings: Settings, text: str) -> None:
 def running(settings: Settings, text: str) -> Iterator[Pipeline]:
     """A worker and a sink under a catalog; stopped by their ids."""
     set_up(settings, text)
+    with resumed(settings) as pipeline:
+        yield pipeline
+
+
+@contextmanager
+def resumed(settings: Settings) -> Iterator[Pipeline]:
+    """A worker and a sink of a deployment that is there already."""
     pipeline = Pipeline(settings, settings, 1, print)
     pipeline.start()
     try:

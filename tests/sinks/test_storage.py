@@ -9,7 +9,9 @@ import pytest
 
 from metering.errors import UserError
 from metering.local import parts
+from metering.periods import revisions, unclosed
 from metering.records import (
+    Approved,
     Charge,
     DeadLetter,
     HourlyTotal,
@@ -217,3 +219,31 @@ def test_every_decimal_column_has_the_digits_that_the_writer_checks(
     ).result_rows
     assert len(found) > 10
     assert [(t, c, n) for t, c, n in found if decimals_of(c) != n] == []
+
+
+def test_migrations_that_were_cut_off_are_applied_again(client: Any, deployment: Settings) -> None:
+    client.command("TRUNCATE TABLE schema_versions")
+    assert migrate(deployment.clickhouse(), deployment.database) == bundled()
+
+
+def test_a_restated_close_stands_beside_the_first(client: Any, deployment: Settings) -> None:
+    first = PeriodClose("a", "2023-11", "USD", 2, 0, "2.500000", "d0", 1, str(version(1, 5)))
+    approved = [Approved("e1", "", "anna", "agreed", 7)]
+    second = PeriodClose("a", "2023-11", "USD", 3, 0, "3.500000", "d1", 1, str(version(1, 9)), 1, approved)
+    write(deployment, ([row(second), row(first), row(second)], AT))
+    assert one(client, "SELECT digest FROM period_closes_current") == "d1"
+    assert one(client, "SELECT digest FROM period_first_closes") == "d0"
+    assert [(r.number, r.digest, len(r.approvals)) for r in revisions(client, "a", "2023-11")] == [
+        (0, "d0", 0),
+        (1, "d1", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mark", "state", "over"),
+    [(HOUR + 5 * 3600 + 60, "open", HOUR + 5 * 3600), (HOUR + 30 * 86_400 + 60, "grace", HOUR + 30 * 86_400)],
+)
+def test_a_period_is_open_then_in_its_grace_by_the_watermark(mark: int, state: str, over: int) -> None:
+    found = unclosed("a", "2023-11", mark * 1_000, 24, (1, Decimal(1), "USD"))
+    assert found.over is not None
+    assert (found.state, found.over.timestamp()) == (state, over)

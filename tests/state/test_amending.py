@@ -17,6 +17,7 @@ from tests.state.folding import NOW, START, catalog, chunk, event, records
 
 CATALOG = catalog()
 EVERY = load_texts({"c.yaml": (Path(__file__).parent / "every_model.yaml").read_text()})
+WHOLE = {"n": 7, "kind": "x"}
 RULES = MeterRules(0, 1, "events", "hourly", "rejected")
 
 
@@ -34,6 +35,17 @@ def correction(
         "time": START,
         "data": {**data, **changes},
     }
+    return json.dumps(made).encode()
+
+
+def restore(number: int, original: bytes, instead: dict[str, Any]) -> bytes:
+    made = json.loads(correction(number, original, instead=instead))
+    return json.dumps({**made, "type": "metering.restore"}).encode()
+
+
+def manifest(**changes: Any) -> bytes:
+    data = {"backfill": "b1", "actor": "anna", "reason": "a test", **changes}
+    made = {"id": "m1", "customer": "a", "type": "metering.backfill", "time": START, "data": data}
     return json.dumps(made).encode()
 
 
@@ -73,6 +85,29 @@ def test_an_event_can_be_amended_again_and_voided() -> None:
     assert {quantity for quantity, _, _ in totals(made).values()} == {"0"}
 
 
+def test_a_voided_event_can_be_restored_with_other_data_and_voided_again() -> None:
+    first, second = event(1, n=5), event(1, n=9)
+    fixes = [correction(1, first), restore(2, first, {"n": 9, "kind": "x"})]
+    _, restored = fold(first, *fixes)
+    _, voided = fold(first, *fixes, correction(3, second))
+    assert totals(restored) == totals(fold(event(1, n=9))[1])
+    assert {quantity for quantity, _, _ in totals(voided).values()} == {"0"}
+
+
+def test_an_amended_event_that_was_voided_is_restored_by_what_was_sent_first() -> None:
+    first, second = event(1, n=5), event(1, n=9)
+    instead = {"n": 9, "kind": "x"}
+    fixes = [correction(1, first, instead=instead), correction(2, second), restore(3, first, instead)]
+    _, made = fold(first, *fixes)
+    assert totals(made) == totals(fold(second)[1])
+
+
+def test_the_record_of_a_backfill_counts_nothing_and_is_deduplicated() -> None:
+    made, changes = fold(event(1), manifest(), manifest())
+    assert (made.counters.accepted, made.counters.duplicates) == (2, 1)
+    assert totals(changes) == totals(fold(event(1))[1])
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
@@ -84,6 +119,10 @@ def test_an_event_can_be_amended_again_and_voided() -> None:
         ([event(1), correction(1, event(1), event="e1")], "bad_correction"),
         ([event(1), correction(1, event(1), instead={"n": -1, "kind": "x"})], "bad_correction"),
         ([event(1), event(2, type="metering.delete")], "unknown_type"),
+        ([event(1), restore(1, event(1), {"n": 1})], "not_voided"),
+        ([event(1), correction(1, event(1)), restore(2, event(1, n=7), WHOLE)], "bad_correction"),
+        ([manifest(actor="")], "bad_correction"),
+        ([manifest(backfill=None)], "bad_correction"),
     ],
 )
 def test_a_correction_that_cannot_be_right_is_a_dead_letter(values: list[bytes], reason: str) -> None:
@@ -134,6 +173,18 @@ customers: [{id: a, name: A, plan: p, currency: USD, start: 2023-01-01T00:00:00Z
 )
 
 
+def test_a_unique_value_stays_while_another_event_has_it() -> None:
+    first, second = (additive(n, 1, 1, user="u") for n in (3, 6))
+    _, made = fold(first, second, correction(1, first), using=ADDITIVE)
+    assert [(q, n) for (_, m, _), (q, n, _) in totals(made).items() if m == "users"] == [("1", 1)]
+
+
+def test_a_price_at_which_nothing_was_bought_can_be_taken_back_twice() -> None:
+    values = [additive(n, 0, 7) for n in (0, 3)]
+    _, made = fold(*values, *(correction(n, v) for n, v in enumerate(values)), using=ADDITIVE)
+    assert {events for _, events, _ in totals(made).values()} == {0}
+
+
 def test_an_extreme_that_is_not_the_event_itself_can_lose_it() -> None:
     _, made = fold(event(1, n=3), event(2, n=9, hour=0), correction(1, event(1, n=3)), using=SEATS)
     assert {m: q for (_, m, _), (q, _, _) in totals(made).items()} == {"seats": "9", "peak": "9"}
@@ -164,8 +215,8 @@ def test_a_stated_total_is_refused_when_the_total_has_moved_on() -> None:
     assert reasons(made) == ["outdated_correction"]
 
 
-def additive(number: int, n: int, p: int) -> bytes:
-    data = {"n": str(n), "p": str(p), "region": "eu", "size": "s", "user": f"u{number}"}
+def additive(number: int, n: int, p: int, user: str = "") -> bytes:
+    data = {"n": str(n), "p": str(p), "region": "eu", "size": "s", "user": user or f"u{number % 4}"}
     return event(number, customer="b", data=data, hour=5 + number % 3)
 
 
@@ -174,7 +225,7 @@ ADDITIVE = load_texts(
         "c.yaml": "\n".join(
             line
             for line in (Path(__file__).parent / "every_model.yaml").read_text().splitlines()
-            if not any(f"id: {m}," in line or f"meter: {m}," in line for m in ("low", "seats", "users"))
+            if not any(f"id: {m}," in line or f"meter: {m}," in line for m in ("low", "seats"))
             and "capacity" not in line
             and "id: peak" not in line
             and "id: nodes" not in line

@@ -63,7 +63,7 @@ def test_a_day_beyond_the_horizon_is_removed_with_its_files(tmp_path: Path) -> N
 def test_files_are_found_again_after_a_restart(tmp_path: Path) -> None:
     _, segments = seen_with(tmp_path, range(300))
     fresh = SeenIds(tmp_path, 10)
-    fresh.restore(segments, 100, 100, offset=300)
+    fresh.restore(segments, 100, 100, upto=300)
     assert [knows(fresh, n) for n in range(300)] == list(range(300))
     assert len(fresh._seen) <= 11
 
@@ -72,14 +72,14 @@ def test_a_lost_file_is_made_again_from_the_segments(tmp_path: Path) -> None:
     _, segments = seen_with(tmp_path, range(300))
     next(tmp_path.glob("*.ids")).unlink()
     fresh = SeenIds(tmp_path, 10)
-    fresh.restore(segments, 100, 100, offset=300)
+    fresh.restore(segments, 100, 100, upto=300)
     assert [knows(fresh, n) for n in range(300)] == list(range(300))
 
 
 def test_files_beyond_the_restored_position_belong_to_another_history(tmp_path: Path) -> None:
     _, segments = seen_with(tmp_path, range(300))
     fresh = SeenIds(tmp_path, 10)
-    fresh.restore([s for s in segments if s.next <= 40], 100, 100, offset=40)
+    fresh.restore([s for s in segments if s.next <= 40], 100, 100, upto=40)
     assert knows(fresh, 39) == 39
     assert knows(fresh, 41) is None
 

@@ -1,6 +1,7 @@
 """The checkpoint on a real Kafka: whatever step a crash falls into, the next load is exact."""
 
 import asyncio
+import resource
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
@@ -12,12 +13,13 @@ from metering.errors import UserError
 from metering.records import decode
 from metering.settings import Settings
 from metering.state.checkpoint import PIECE_VALUES, DurableFold, Verdict, pieces
-from metering.state.fold import Changes
+from metering.state.fold import Changes, Entry
+from metering.state.formats import FORMAT
 from metering.state.journal import Journal, _Reader
 from metering.state.log_bounds import Bounds
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.publish import Publisher
-from metering.state.store import FORMAT, Identity, Store
+from metering.state.store import DISK_HINT, Identity, Store
 from metering.topics import Names, apply
 from tests.state.folding import catalog, chunk, event, latest_totals
 
@@ -105,14 +107,7 @@ def crash_at(durable: DurableFold, step: str, monkeypatch: pytest.MonkeyPatch) -
     elif step == "journal":
         monkeypatch.setattr(durable._journal, "append", die)
     elif step == "outputs":
-        journal_publish = durable._publisher.publish
-
-        async def publish(partition: int, outputs: list[Any]) -> None:
-            if any(o.topic.endswith(("usage.hourly", "usage.rejected")) for o in outputs):
-                raise Crash
-            await journal_publish(partition, outputs)
-
-        monkeypatch.setattr(durable._publisher, "publish", publish)
+        monkeypatch.setattr(durable._publisher, "publish_results", die)
     else:
         monkeypatch.setattr(durable._store, "settle", die_now)
 
@@ -135,6 +130,25 @@ def test_a_crash_in_any_step_of_a_checkpoint_is_exact(
         if start < len(VALUES):
             await feed(again, len(VALUES))
         await expect_exact(made, again)
+
+    bench(deployment, work)
+
+
+def test_a_crash_while_a_state_is_rebuilt_loses_no_pending_outputs(
+    deployment: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(made: Bench) -> None:
+        durable = await made.live()
+        with monkeypatch.context() as patch:
+            crash_at(durable, "outputs", patch)
+            durable.offer([chunk(0, VALUES)], CATALOG)
+            with pytest.raises(Crash):
+                await durable.checkpoint()
+        with monkeypatch.context() as patch:
+            crash_at(durable, "outputs", patch)  # the publisher is the same
+            with pytest.raises(Crash):
+                await made.live(lost_disk=True)
+        await expect_exact(made, await made.live())
 
     bench(deployment, work)
 
@@ -166,6 +180,47 @@ def test_a_folder_of_another_topic_is_refused(tmp_path: Path) -> None:
     Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1)).close()
     with pytest.raises(UserError, match="belongs to"):
         Store(tmp_path / "s", Identity(FORMAT, "m", "two", 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("held", "hint"),
+    [
+        (Identity(FORMAT, "m", "other", 0, 1, 4), "METERING_HOME"),
+        (Identity(FORMAT, "m", "one", 0, 1, 8), "set METERING_PARTITIONS back"),
+        (Identity(FORMAT, "m", "one", 0, 2, 4), "METERING_EPOCH was raised to 2"),
+    ],
+)
+def test_a_folder_of_something_else_says_what_to_do(tmp_path: Path, held: Identity, hint: str) -> None:
+    Store(tmp_path / "s", held).close()
+    with pytest.raises(UserError, match="belongs to") as caught:
+        Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1, 4))
+    assert hint in caught.value.hint
+
+
+def test_a_folder_that_does_not_say_of_how_many_partitions_it_is_one_is_taken(tmp_path: Path) -> None:
+    Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1)).close()
+    Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1, 4)).close()
+
+
+def test_a_full_disk_says_what_to_do(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1, 4))
+    whole = Changes(1, 9, b"", [Entry(b"k", bytes(1 << 20), 9)], [], 0, [])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))  # no file may grow beyond it
+    try:
+        with pytest.raises(UserError, match="cannot be written") as caught:
+            store.write(whole)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.hint == DISK_HINT
+
+
+def test_a_folder_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+    Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1, 4)).close()
+    (tmp_path / "s" / "CURRENT").write_text("nonsense")
+    with pytest.raises(UserError, match="cannot be opened") as caught:
+        Store(tmp_path / "s", Identity(FORMAT, "m", "one", 0, 1, 4))
+    assert caught.value.hint == "move the folder away: the journal has the state"
 
 
 def test_two_workers_cannot_share_a_folder(tmp_path: Path) -> None:
@@ -208,4 +263,5 @@ def test_changes_say_everything_in_a_form_that_can_be_repeated() -> None:
         "segments",
         "expired_before",
         "outputs",
+        "revision",
     }

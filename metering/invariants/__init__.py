@@ -1,0 +1,1 @@
+"""What must always hold in production, checked while it runs."""

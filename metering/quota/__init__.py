@@ -1,0 +1,1 @@
+"""Quotas: limits on usage, counted where usage is metered, answered from memory."""

@@ -1,0 +1,135 @@
+"""One limit as a client sees it: the last state, and the client's own usage that it lacks."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from metering.quota.limits import ONE
+from metering.quota.windows import Bounds, Window
+from metering.quota.wire import LimitCard, QuotaState, Standing
+
+NO_BOUND = 1 << 200  # above every amount
+
+
+@dataclass(slots=True)
+class Beat:
+    """How fresh a partition is: the client's time at which its last heartbeat was sent (epoch ms)."""
+
+    seen: int | None = None
+    offset: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Own:
+    """Usage that this client has sent, or is sending, and that no lease covers."""
+
+    gates: tuple["Gate", ...]
+    quantity: int
+    requests: int
+    offset: int = -1
+
+
+@dataclass(slots=True, eq=False)
+class Gate:
+    """A limit of a scope. Amounts are room: what a caller counts, 10^-6.
+
+    `free` is what may be used without asking, `room` what may be admitted at all; both before `pending`,
+    the client's own usage that the state does not include.
+    """
+
+    beat: Beat
+    card: LimitCard | None = None
+    states: dict[int, QuotaState | None] = field(default_factory=dict)  # None: unreadable or gone
+    start: int = 0
+    until: int = 0
+    free: int = -1
+    room: int = NO_BOUND
+    standing: Standing = "ok"
+    pending: int = 0
+    is_requests: bool = False
+    reuse_ms: int = 0
+    denied_version: str | None = None
+    denied_until: int = 0
+    _sent: deque[Own] = field(default_factory=deque)
+
+    def take_card(self, card: LimitCard) -> None:
+        """Take the definition of the limit."""
+        self.card = card
+        self.is_requests = card.counts == "requests"
+        self.reuse_ms = card.reuse_ms
+        self.until = 0
+
+    def covers(self, dimensions: dict[str, str]) -> bool:
+        """Whether usage with these dimension values counts; unknown values may."""
+        if self.card is None:
+            return True
+        return all(
+            name not in dimensions or dimensions[name] in wanted for name, wanted in self.card.where.items()
+        )
+
+    def take_state(self, start: int, state: QuotaState | None) -> None:
+        """Take a state that is newer; a window without a readable one is unknown, not fine."""
+        held = self.states.get(start)
+        if state is not None and held is not None and int(state.version) <= int(held.version):
+            return
+        for old in [s for s in self.states if s < self.start]:
+            del self.states[old]
+        self.states[start] = state
+        self.until = 0
+
+    @property
+    def version(self) -> str:
+        """The version of the state in force; a denial is remembered as long as it lasts."""
+        state = self.states.get(self.start)
+        return state.version if state is not None else ""
+
+    def turn(self, clock: int) -> None:
+        """Go to the window of an instant: with its state, or as it begins."""
+        if self.card is None:
+            return
+        bounds = _bounds(self.card, clock)
+        self.start, self.until = bounds
+        self.standing = "ok"
+        if bounds.start not in self.states:
+            self._begin()
+            return
+        state = self.states[bounds.start]
+        if state is None:
+            self.free, self.room = -1, NO_BOUND
+            return
+        self.standing = state.state
+        self.room = int(state.room) if state.room else NO_BOUND
+        self.free = self.room - int(state.strict_below) if state.room else NO_BOUND
+
+    def _begin(self) -> None:
+        assert self.card is not None
+        amount = int(self.card.amount)
+        if self.card.kind == "grace" and self.card.grace_percent:
+            amount = amount * (100 + self.card.grace_percent) // 100
+        elif self.card.kind != "hard":
+            self.free = self.room = NO_BOUND
+            return
+        if self.card.counts == "money":  # what it buys is for the owner to say
+            self.free, self.room = -1, NO_BOUND
+            return
+        self.free, self.room = amount - amount // 100, amount
+
+    # -- own usage --------------------------------------------------------------------------------
+
+    def steps(self, quantity: int, requests: int) -> int:
+        """Usage in what this limit's caller counts."""
+        return requests * ONE if self.is_requests else quantity
+
+    def sent(self, own: Own) -> None:
+        """Usage whose offset is known."""
+        self._sent.append(own)
+        self.prune(self.beat.offset)
+
+    def prune(self, offset: int) -> None:
+        """Drop what a state includes by now: exact, by offset."""
+        while self._sent and self._sent[0].offset < offset:
+            own = self._sent.popleft()
+            self.pending -= self.steps(own.quantity, own.requests)
+
+
+def _bounds(card: LimitCard, clock: int) -> Bounds:
+    return Window(card.window, card.zone, card.anchor, card.length_ms).bounds(clock)

@@ -1,0 +1,136 @@
+"""What stands in a journal's state topic: positions, entries and pending outputs, and their keys."""
+
+import struct
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import TypeVar
+
+import msgspec
+
+from metering.state.fold import Changes, Output, Segment, place_in_log
+
+POSITION, PENDING = b"p", b"o"  # and the place, 8 bytes; format 2 had no places here
+_PLACE = struct.Struct(">Q")
+_NAME_BYTES = 12
+_SEGMENT_PART_BYTES = 4 << 20
+_OUTPUTS_PART_BYTES = 2 << 20
+_pack = msgspec.msgpack.encode
+Value = TypeVar("Value")
+
+
+class Position(msgspec.Struct, frozen=True):
+    """A position as it is written; the record that makes a checkpoint valid."""
+
+    epoch: int
+    offset: int
+    header: bytes
+    partitions: int = 0
+    format: int = 2  # it was not written before
+    pending: bytes = b""  # the name of its pending outputs, when it has some
+    revision: int = 0  # the catalog revision that a rate fold's state was rated under
+
+
+class _PendingOfFormat2(msgspec.Struct, frozen=True):
+    offset: int
+    outputs: list[Output]
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """The parts of some outputs, by their keys in the journal."""
+
+    name: bytes
+    parts: dict[bytes, bytes]
+
+    @classmethod
+    def of(cls, changes: Changes) -> "Pending":
+        """The outputs of a checkpoint in parts that fit a record."""
+        parts = [_pack(part) for part in _parts(changes.outputs)]
+        name = blake2b(b"".join(parts), digest_size=_NAME_BYTES).digest() if parts else b""
+        prefix = key_at(PENDING, place_in_log(changes.epoch, changes.offset)) + name
+        return cls(name, {prefix + b"%d" % n: part for n, part in enumerate(parts)})
+
+
+class Found(msgspec.Struct):
+    """What stands in a journal, by key; positions of every epoch."""
+
+    positions: dict[bytes, Position] = {}
+    entries: dict[bytes, tuple[int, bytes]] = {}
+    pending: dict[bytes, bytes] = {}
+
+    def newest(self, epoch: int) -> Position | None:
+        """The highest position of an epoch; of two at one place the one of the newer revision.
+
+        Its writer had published what the other one left pending.
+        """
+        found = [p for p in self.positions.values() if p.epoch == epoch]
+        return max(found, key=lambda p: (p.offset, p.format, p.revision), default=None)
+
+    @property
+    def revision(self) -> int:
+        """The newest revision that anything here was rated under."""
+        return max((p.revision for p in self.positions.values()), default=0)
+
+    def places(self) -> dict[bytes, int]:
+        """The keys that a later checkpoint strikes out, and the places that it must have passed."""
+        places = {key: place_in_log(p.epoch, p.offset) for key, p in self.positions.items()}
+        return places | {key: _place_of(key) for key in self.pending}
+
+
+def key_at(kind: bytes, place: int) -> bytes:
+    """The key of a position or of pending outputs."""
+    return kind + _PLACE.pack(place)
+
+
+def position_key(position: Position) -> bytes:
+    """The key of a position: what was rated under one revision takes nothing of another's away."""
+    return key_at(POSITION, place_in_log(position.epoch, position.offset)) + b"%d" % position.revision
+
+
+def _place_of(key: bytes) -> int:
+    """The place in the key of a pending output; in format 2 there was none."""
+    return 0 if key[1:].isdigit() else int(_PLACE.unpack_from(key, 1)[0])
+
+
+def put(held: dict[bytes, Value], key: bytes, value: Value | None) -> None:
+    """Keep a record as compaction would; None strikes it out."""
+    if value is None:
+        held.pop(key, None)
+    else:
+        held[key] = value
+
+
+def outputs_of(position: Position, pending: dict[bytes, bytes]) -> list[Output]:
+    """The pending outputs of a position, its parts in their order."""
+    if position.format == 2:
+        return _outputs_of_format_2(position, pending)
+    prefix = key_at(PENDING, place_in_log(position.epoch, position.offset)) + position.pending
+    keys = [key for key in pending if position.pending and key.startswith(prefix)]
+    parts = sorted((int(key[len(prefix) :]), pending[key]) for key in keys)
+    return [o for _, part in parts for o in msgspec.msgpack.decode(part, type=list[Output])]
+
+
+def _outputs_of_format_2(position: Position, pending: dict[bytes, bytes]) -> list[Output]:
+    """Parts had a number for a name, and said which position they belong to."""
+    numbered = sorted((int(key[1:]), part) for key, part in pending.items() if key[1:].isdigit())
+    parts = [msgspec.msgpack.decode(part, type=_PendingOfFormat2) for _, part in numbered]
+    return [o for part in parts if part.offset == position.offset for o in part.outputs]
+
+
+def cut(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Cut large segments into records that fit; each part names the same offsets."""
+    for s in segments:
+        for start in range(0, len(s.ids), _SEGMENT_PART_BYTES):
+            yield Segment(s.day, s.first, s.next, s.ids[start : start + _SEGMENT_PART_BYTES])
+
+
+def _parts(outputs: Iterable[Output]) -> Iterator[list[Output]]:
+    part: list[Output] = []
+    size = 0
+    for output in outputs:
+        part.append(output)
+        size += len(output.value)
+        if size >= _OUTPUTS_PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
