@@ -41,6 +41,7 @@ class BillingConfig(_Strict):
     automatic_tax: bool = False
     create_customers: bool | None = None  # unset: only at the fake
     minimum: dict[str, int] = {}  # by currency, in minor units: less is carried
+    spread_minutes: Annotated[int, Field(ge=0, le=60)] = 60  # of `run`; `run --once` does not wait
     park_alarm_days: Annotated[int, Field(ge=1)] = 7
     meter_events: tuple[MeterRule, ...] = ()
     customers: dict[str, CustomerRule] = {}

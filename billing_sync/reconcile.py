@@ -117,7 +117,7 @@ class Reconciler:
 
     def _plan(self, close: Close, entry: Entry) -> Finding:
         planned = self._ledger.invoiced(close.customer, close.period, close.currency)
-        rated = self._books.read(close).micro
+        rated = self._books.read([close])[0].micro
         return Finding(
             close.customer,
             close.period,

@@ -94,7 +94,7 @@ def run_once(
 
     With `checks` a few customers are reconciled after the round.
     """
-    with billing(settings, live=live, pace=checks.pace if checks else None) as parts:
+    with billing(settings, live=live, checks=checks) as parts:
         if checks is not None:
             checks.pace = parts.work.pace
         _process_inbox(settings, parts)
@@ -147,8 +147,9 @@ def _export(work: Callable[[], None]) -> None:
 
 
 @contextmanager
-def billing(settings: Settings, *, live: bool = False, pace: Pace | None = None) -> Iterator[Parts]:
+def billing(settings: Settings, *, live: bool = False, checks: Checks | None = None) -> Iterator[Parts]:
     """A round's parts for a deployment, released at the end."""
+    pace = checks.pace if checks else None
     config = load_config(settings)
     with (
         connect(settings.clickhouse(), settings.database) as client,
@@ -158,7 +159,15 @@ def billing(settings: Settings, *, live: bool = False, pace: Pace | None = None)
         is_ours = is_fake() or config.provider == "files"
         may_create = is_ours if config.create_customers is None else config.create_customers
         books = ClickHouseBooks(client, settings.partitions)
-        work = Round(books, ledger, provider, config=config, may_create=may_create, pace=pace)
+        work = Round(
+            books,
+            ledger,
+            provider,
+            config=config,
+            may_create=may_create,
+            pace=pace,
+            spread_seconds=config.spread_minutes * 60 if checks else 0,
+        )
         checker = Reconciler(books, ledger, provider, work.exchange, config=config, clock=_now)
         yield Parts(client, config, work, ledger, provider, checker)
 

@@ -1,5 +1,6 @@
 """Books in memory, a ledger in memory and the fake in this process: everything under one clock."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -25,14 +26,15 @@ class Office:
         self.ledger = Ledger(MEMORY)
         self.config = config or BillingConfig()
         self.may_create = True
+        self.spread_seconds = 0
         self.books: list[ClosedPeriod] = []
         self.hours: dict[int, Decimal] = {}
 
     def closes(self, period: str | None) -> list[Close]:
         return [Close(*b[:5], revision=b.revision) for b in self.books]
 
-    def read(self, close: Close) -> ClosedPeriod:
-        return next(b for b in self.books if b[:5] == close[:5])
+    def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
+        return [next(b for b in self.books if b[:5] == close[:5]) for close in closes]
 
     def closed_hours(self, prices: object, since: int) -> list[HourTotal]:
         return [HourTotal("acme", "Acme", "", "metered", at, q) for at, q in sorted(self.hours.items())]
@@ -47,6 +49,7 @@ class Office:
             may_create=self.may_create,
             clock=lambda: self.now,
             sleep=lambda _: None,
+            spread_seconds=self.spread_seconds,
         )
 
     def reconciler(self) -> Reconciler:

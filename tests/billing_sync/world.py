@@ -1,6 +1,6 @@
 """A small world for the billing tests: books in memory, a ledger, the fake, a virtual clock."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -36,8 +36,8 @@ class World:
     def closes(self, period: str | None) -> Iterable[Close]:
         return [Close(*b[:5], revision=b.revision) for b in self.books if period in (None, b.period)]
 
-    def read(self, close: Close) -> ClosedPeriod:
-        return next(b for b in self.books if b[:5] == close[:5])
+    def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
+        return [next(b for b in self.books if b[:5] == close[:5]) for close in closes]
 
     def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
         return []
