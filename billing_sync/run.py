@@ -196,6 +196,19 @@ def result_of(work: Round, ledger: Ledger, provider: Provider, period: str | Non
     return RunResult(provider.name, invoices, work.waits, work.sent_now)
 
 
+def standing(settings: Settings, period: str | None = None) -> RunResult:
+    """What the rounds so far came to, from the ledger alone."""
+    with open_ledger(settings) as ledger:
+        waits = [(p.customer, p.period, p.reason) for p in ledger.parked() if period in (None, p.period)]
+        return RunResult(_name(settings), [_result(entry) for entry in ledger.entries(period)], waits)
+
+
+def _name(settings: Settings) -> str:
+    if load_config(settings).provider == "files":
+        return "files"
+    return "Stripe fake" if is_fake() else "Stripe"
+
+
 def _result(entry: Entry) -> InvoiceResult:
     plan = entry.plan
     return InvoiceResult(

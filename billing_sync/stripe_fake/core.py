@@ -93,7 +93,8 @@ class Fake:
             self._past = at
             self._serve(call)
             self._past = None
-        self.invoices.advance()
+        with self.state.transaction():
+            self.invoices.advance()
 
     def _refuse(self, call: Call) -> Reply | None:
         if call.path == STREAM:
@@ -152,14 +153,17 @@ class Fake:
 
     def _execute(self, call: Call) -> Reply:
         try:
-            status, body, is_stored = 200, self._effect(call), True
+            with self.state.transaction():
+                text = json.dumps(self._effect(call))
+                if call.key:
+                    self._store(call, 200, text)
+            return Reply(200, text, _headers())
         except ApiError as error:
-            status, body, is_stored = error.status, error.body, error.stored
-        text = json.dumps(body)
-        if call.key and is_stored:
-            self._store(call, status, text)
-        no_retry = {"Stripe-Should-Retry": "false"} if status == 400 else {}
-        return Reply(status, text, {**_headers(), **no_retry})
+            text = json.dumps(error.body)
+            if call.key and error.stored:
+                self._store(call, error.status, text)
+            no_retry = {"Stripe-Should-Retry": "false"} if error.status == 400 else {}
+            return Reply(error.status, text, {**_headers(), **no_retry})
 
     def _effect(self, call: Call) -> dict[str, Any]:
         if call.path == STREAM:
