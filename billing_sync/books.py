@@ -83,8 +83,8 @@ class HourTotal(NamedTuple):
 class BookSource(Protocol):
     """Where closed periods and hours come from."""
 
-    def closes(self, period: str | None) -> Iterable[Close]:
-        """Closed periods of every customer, or those of one period, oldest first."""
+    def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
+        """Closed periods, of every customer or one, in all periods or one, oldest first."""
 
     def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
         """Closed periods with their charges, one for each close, in their order."""
@@ -100,9 +100,11 @@ class ClickHouseBooks:
         self._client = client
         self._partitions = partitions  # of `usage.events`; only hours need it
 
-    def closes(self, period: str | None) -> Iterable[Close]:
-        """Every closed period with its customer."""
-        where = "WHERE period = {period:String}" if period else ""
+    def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
+        """Closed periods with their customers."""
+        asked = ["period = {period:String}"] * bool(period)
+        asked += ["customer = {customer:String}"] * bool(customer)
+        where = f"WHERE {' AND '.join(asked)}" if asked else ""
         rows = self._rows(
             "SELECT c.customer, k.name, k.stripe_customer, c.period, c.currency, c.rows, c.errors,"
             " c.amount, c.digest, c.revision FROM (SELECT * FROM period_closes_current "
@@ -110,9 +112,10 @@ class ClickHouseBooks:
             + ") AS c LEFT JOIN catalog_customers_current AS k ON k.customer = c.customer"
             " ORDER BY c.period, c.customer",
             period=period or "",
+            customer=customer,
         )
-        for customer, name, external, *rest in rows:
-            yield Close(customer, name or customer, external or "", *rest)
+        for found, name, external, *rest in rows:
+            yield Close(found, name or found, external or "", *rest)
 
     def closed_periods(self, period: str | None) -> Iterable[ClosedPeriod]:
         """Every closed period with its charges."""

@@ -44,7 +44,7 @@ def _group() -> None:
 def run(
     once: Annotated[bool, typer.Option("--once", help="One round, then stop.")] = False,
     every: Annotated[float, typer.Option(help="Seconds between two rounds.", min=1)] = 60.0,
-    check: Annotated[int, typer.Option(help="Customers to reconcile after each round.", min=0)] = 20,
+    check: Annotated[int, typer.Option(help="Requests to reconcile with after each round.", min=0)] = 100,
     period: Period = "",
     live: Live = False,
     as_json: AsJson = False,

@@ -9,11 +9,12 @@ from typing import NamedTuple, cast
 from billing_sync.accounts import Accounts, Stopped, Unmapped
 from billing_sync.books import BookSource, Close, ClosedPeriod
 from billing_sync.config import BillingConfig
+from billing_sync.currencies import REFUSED
 from billing_sync.exchange import Exchange
 from billing_sync.ledger import CarryChanged, ClaimLost, Entry, Ledger, MeterHour
 from billing_sync.meters import MeterSender, expired_hours, plan_hours, unsettled_hours
 from billing_sync.pace import Pace, Paused, Sleep, Waiting
-from billing_sync.planner import Plan, Rules, billable, invoice_id, plan_invoice, plan_restatement
+from billing_sync.planner import Credit, Plan, Rules, billable, invoice_id, plan_invoice, plan_restatement
 from billing_sync.port import CustomerMissing, Halt, MeterProvider, Provider, Rejected
 from billing_sync.sender import InvoiceSender
 from metering.errors import UserError
@@ -120,6 +121,8 @@ class Round:
             return "held back by `periods freeze`"
         if closed.problem:
             return closed.problem
+        if closed.currency.lower() in REFUSED:
+            return f"currency_refused: {closed.currency}: {REFUSED[closed.currency.lower()]}"
         metered = frozenset(self._config.rules_for(customer))
         missing = unsettled_hours(closed, ledger, metered) if metered else []
         for price, hour in missing if not is_dry else ():
@@ -128,7 +131,9 @@ class Round:
             return f"{len(missing)} hours are not at the meter yet"
         rules = Rules(
             self._provider.caps.lines_per_invoice,
-            self._config.minimum.get(closed.currency, 0),
+            self._config.minimum.get(
+                closed.currency, dict(self._provider.caps.minimum).get(closed.currency, 0)
+            ),
             metered,
             expired_hours(ledger, customer) if metered else {},
         )
@@ -146,7 +151,19 @@ class Round:
         invoiced = ledger.invoiced(*place)
         if billable(closed, rules) == invoiced:
             return None
+        rules = rules._replace(credit=self._credit(place))
         return plan_restatement(closed, invoiced, carry, corrections, rules)
+
+    def _credit(self, place: tuple[str, str, str]) -> Credit | None:
+        """The period's invoice that a credit note could go to, if that is how we give back."""
+        if not (self._config.credit_notes and self._provider.caps.credit_notes):
+            return None
+        entries = self._ledger.entries_of(*place)
+        for entry in entries:
+            if entry.state == "finalized" and entry.plan.minor > 0 and entry.status != "void":
+                given = sum(e.plan.minor for e in entries if e.plan.credits == entry.plan.id)
+                return Credit(entry.plan.id, entry.plan.minor + given)
+        return None
 
     def _send(self, period: str | None, people: dict[str, Someone]) -> None:
         waiting = self._ledger.customers_in(*OPEN) | self._ledger.customers_with_open_hours()

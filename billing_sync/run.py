@@ -68,11 +68,10 @@ class RunResult:
 
 @dataclass
 class Checks:
-    """What goes on from round to round: reconcile in small steps, so many customers each, and the pace."""
+    """What goes on from round to round: reconcile in small steps, so many requests each, and the pace."""
 
-    customers: int
+    requests: int
     pace: Pace | None = None
-    cursor: int = 0
     drifted: list[Finding] = field(default_factory=list)
 
 
@@ -92,7 +91,7 @@ def run_once(
 ) -> RunResult:
     """Bill every closed period that can be billed; a second call finds nothing to do.
 
-    With `checks` a few customers are reconciled after the round.
+    With `checks` a few customers are reconciled after the round, and its work is spread over the hour.
     """
     with billing(settings, live=live, checks=checks) as parts:
         if checks is not None:
@@ -122,7 +121,7 @@ def _now() -> int:
 
 def _check_some(parts: Parts, checks: Checks) -> None:
     try:
-        checks.cursor, found = parts.reconciler.step(checks.cursor, checks.customers)
+        found = parts.reconciler.step(checks.requests)
     except (Waiting, Rejected, Halt) as error:
         log.warning("reconcile goes on with the next round", reason=str(error))
         return
@@ -242,8 +241,8 @@ def provider_for(
         yield FileProvider(settings.home / "billing" / "files")
         return
     if key or base:
-        yield StripeProvider(key or FAKE_KEY, base=base, live=live, automatic_tax=config.automatic_tax)
+        yield StripeProvider(key or FAKE_KEY, base=base, live=live, tax_of=config.tax_of)
         return
     state = settings.home / "billing" / "stripe_fake.sqlite3"
     with running(state) as (address, _):
-        yield StripeProvider(FAKE_KEY, base=address, automatic_tax=config.automatic_tax)
+        yield StripeProvider(FAKE_KEY, base=address, tax_of=config.tax_of)

@@ -91,6 +91,10 @@ class Hours(Store):
         """The customers that have hours to be sent."""
         return {str(c) for (c,) in self.rows(f"SELECT DISTINCT customer FROM meter_hour WHERE {_OPEN}")}
 
+    def customers_with_hours(self) -> set[str]:
+        """The customers with metered hours."""
+        return {str(c) for (c,) in self.rows("SELECT DISTINCT customer FROM meter_hour")}
+
     def set_hour(self, held: MeterHour, state: str, *, reason: str = "", sent_at: int = 0) -> None:
         """Move an hour on, as long as it is still the same revision."""
         self.run(

@@ -48,6 +48,7 @@ CREATE TABLE hold (
     customer TEXT NOT NULL, period TEXT NOT NULL, since BIGINT NOT NULL,
     PRIMARY KEY (customer, period));
 CREATE TABLE claim (customer TEXT PRIMARY KEY, holder TEXT NOT NULL, until BIGINT NOT NULL);
+CREATE TABLE mark (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE action (
     id TEXT PRIMARY KEY, at BIGINT NOT NULL, actor TEXT NOT NULL, command TEXT NOT NULL,
     subject TEXT NOT NULL, reason TEXT NOT NULL);

@@ -20,7 +20,7 @@ _ROUND_SECONDS = 300.0
 
 
 def sync(settings: Settings, period: str, tell: Callable[[str], None]) -> RunResult:
-    """Bill a period against Stripe's test mode or the fake; killed at any moment, each cent is billed once."""
+    """Bill a period at Stripe or the fake; killed at any moment, each cent is billed once."""
     with _provider(settings) as environ:
         for _ in range(_MOST_STARTS):
             code = _round(settings, period, environ)

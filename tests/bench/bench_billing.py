@@ -27,7 +27,7 @@ class Month:
     def __init__(self, customers: int) -> None:
         self._customers = customers
 
-    def closes(self, period: str | None) -> Iterable[Close]:
+    def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
         return (Close(f"c{n:06d}", f"C {n}", "", "2023-11", "USD") for n in range(self._customers))
 
     def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:

@@ -30,7 +30,7 @@ class Office:
         self.books: list[ClosedPeriod] = []
         self.hours: dict[int, Decimal] = {}
 
-    def closes(self, period: str | None) -> list[Close]:
+    def closes(self, period: str | None, customer: str = "") -> list[Close]:
         return [Close(*b[:5], revision=b.revision) for b in self.books]
 
     def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
@@ -39,13 +39,19 @@ class Office:
     def closed_hours(self, prices: object, since: int) -> list[HourTotal]:
         return [HourTotal("acme", "Acme", "", "metered", at, q) for at, q in sorted(self.hours.items())]
 
+    def billing(self) -> BillingConfig:
+        """Small amounts are invoiced here unless a test says a minimum."""
+        if self.config.minimum:
+            return self.config
+        return self.config.model_copy(update={"minimum": {"USD": 0}})
+
     def work(self) -> Round:
-        provider = StripeProvider(FAKE_KEY, fake=self.fake, automatic_tax=self.config.automatic_tax)
+        provider = StripeProvider(FAKE_KEY, fake=self.fake, tax_of=self.config.tax_of)
         return Round(
             self,
             self.ledger,
             provider,
-            config=self.config,
+            config=self.billing(),
             may_create=self.may_create,
             clock=lambda: self.now,
             sleep=lambda _: None,

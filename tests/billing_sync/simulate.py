@@ -83,7 +83,7 @@ class Books:
             customer, customer, "", period, self._currency[customer], tuple(prices), total, ""
         )
 
-    def closes(self, period: str | None) -> Iterable[Close]:
+    def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
         return [Close(*closed[:5]) for closed in self.closed]
 
     def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:

@@ -60,7 +60,7 @@ class Books:
     def __init__(self) -> None:
         self.periods = [closed(f"c{n}") for n in range(CUSTOMERS)]
 
-    def closes(self, period: str | None) -> Iterable[Close]:
+    def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
         return [Close(*one[:5]) for one in self.periods]
 
     def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
