@@ -19,8 +19,8 @@ import structlog
 
 from metering.catalog.resolved import Catalog
 from metering.errors import UserError
-from metering.state.fold import Chunk, Fold, place_in_log
-from metering.state.journal import Journal, Replaced
+from metering.state.fold import Chunk, Fold
+from metering.state.journal import Journal
 from metering.state.log_bounds import Bounds
 from metering.state.meter_fold import MeterFold, Snapshot
 from metering.state.publish import Publisher
@@ -78,7 +78,7 @@ class DurableFold:
         if pending is not None:
             log.info("checkpoint_resumed", partition=self.partition, offset=pending.offset)
             await self._journal.append(self.partition, pending)
-            await self._refuse_others()
+            await self._journal.refuse_others(self.partition)
             await self._publisher.publish_results(self.partition, pending.outputs)
             self._store.settle(pending)
         # 3. into memory
@@ -101,18 +101,6 @@ class DurableFold:
         # Before the state is ours: once it is on this disk, nobody asks the journal again.
         await self._publisher.publish_results(self.partition, outputs)
         self._store.replace(saved)
-        behind = self._journal.behind.pop(self.partition, set())
-        await self._journal.restore(self.partition, self._store.entries(behind))
-
-    async def _refuse_others(self) -> None:
-        """Replaced, when another worker writes this journal too; what it overwrote stands there again."""
-        others = await self._journal.others(self.partition)
-        if others is None:
-            return
-        place = self._store.place()
-        if place is not None and (place_in_log(self._epoch, place[0]), place[1]) > others.place:
-            await self._journal.restore(self.partition, self._store.entries(others.keys))
-        raise Replaced(f"another worker writes {self._journal.topic}, partition {self.partition}, too")
 
     async def _begin_journal(self, local: tuple[int, int] | None) -> None:
         """The journal is new, was lost, or is of another epoch: only a whole state may stand in it."""
@@ -155,7 +143,7 @@ class DurableFold:
             if isinstance(self.fold, MeterFold):
                 self._spill(self.fold)  # what it moves to disk was just written
             await self._journal.append(self.partition, changes)
-            await self._refuse_others()
+            await self._journal.refuse_others(self.partition)
             await self._publisher.publish_results(self.partition, changes.outputs)
             self._store.settle(changes)
             self.saved_offset, self.saved = changes.offset, snapshot

@@ -8,8 +8,7 @@ Two topics a fold, as DESIGN §3.12 says: id segments (deleted after the horizon
 3. entries and, last, the position with that name, as one Kafka record batch: all or nothing
 
 A worker that finds a record of another between its own was replaced, or replaces one that is not gone:
-it ends before it publishes anything (`others`), so what was decided is answered by one alone. The one
-that is ahead writes its entries over the other's first (`restore`): compaction keeps what comes last.
+it ends before it publishes anything (`refuse_others`), so what was decided is answered by one alone.
 
 Reading takes the highest position, the highest version of each entry, the segments up to the
 position and the pending outputs that the position names. Positions and pending outputs have their
@@ -31,11 +30,9 @@ from metering.errors import UserError
 from metering.state.fold import Changes, Entry, Output, Saved, Segment, place_in_log
 from metering.state.formats import FORMAT, entry_of, refuse_unreadable, segment_of
 from metering.state.journal_records import (
-    ENTRY,
     PENDING,
     POSITION,
     Found,
-    Others,
     Pending,
     Place,
     Position,
@@ -57,10 +54,6 @@ class Replaced(Exception):
     """Another worker owns the partition as well: this one ends, and reads what the other wrote."""
 
 
-def _keyed(entry: Entry) -> Keyed:
-    return ENTRY + entry.key, None if entry.value is None else _pack((entry.version, entry.value))
-
-
 class Journal:
     """The journal of one fold, all partitions; `segments_topic` is empty for a fold without ids."""
 
@@ -74,7 +67,7 @@ class Journal:
     ) -> None:
         self._brokers = brokers
         self._publisher = publisher
-        self.topic = state_topic
+        self._state_topic = state_topic
         self._segments_topic = segments_topic
         self._partitions = partitions
         self._writer = token_bytes(_WRITER_BYTES)
@@ -83,21 +76,22 @@ class Journal:
         # By partition: keys and their places; a position that lies behind a place strikes its keys out.
         self._left: dict[int, dict[bytes, Place]] = {}
         self._revisions: dict[int, int] = {}
-        self.behind: dict[int, set[bytes]] = {}  # by partition, of the last `read`: the keys to `restore`
 
     async def append(self, partition: int, changes: Changes) -> None:
         """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
         await self._append_segments(partition, changes.epoch, changes.segments)
         pending = Pending.of(changes)
-        parts = [Output(self.topic, place, part) for place, part in pending.parts.items()]
+        parts = [Output(self._state_topic, place, part) for place, part in pending.parts.items()]
         await self._publisher.publish(partition, parts)
         position = self._made(changes, changes.epoch, pending.name, changes.revision)
         here, left = position.place, self._left.setdefault(partition, {})
         passed = sorted(key for key, place in left.items() if place < here)
         records: list[Keyed] = [(key, None) for key in passed]
-        records += [_keyed(entry) for entry in changes.entries]
+        records += [
+            (b"e" + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
+        ]
         records.append((position_key(position), _pack(position)))
-        first = await self._publisher.append_at_once(self.topic, partition, records)
+        first = await self._publisher.append_at_once(self._state_topic, partition, records)
         self._note_end(partition, len(parts), first, first + len(records))
         for key in passed:
             del left[key]
@@ -111,28 +105,19 @@ class Journal:
             self._unknown[partition] = expected, first
         self._end[partition] = end
 
-    async def others(self, partition: int) -> Others | None:
-        """What another worker wrote between our records, if it did; what we wrote twice is our own."""
+    async def refuse_others(self, partition: int) -> None:
+        """Replaced when another worker wrote between our records; what we wrote twice is our own."""
         if partition not in self._unknown:
-            return None
+            return
         start, end = self._unknown.pop(partition)
-        found, before = Others(), list[bytes]()
-        async for key, value in _Reader(self._brokers, self.topic, partition).records(start, end):
-            if key[:1] == ENTRY:
-                before.append(key[1:])
-            elif key[:1] == POSITION and value is not None:  # the last of its batch
-                position = msgspec.msgpack.decode(value, type=Position)
-                if position.writer != self._writer:
-                    found.take(position, before)
-                before = []
-        return found if found.place[0] >= 0 else None
+        async for key, value in _Reader(self._brokers, self._state_topic, partition).records(start, end):
+            if key[:1] == POSITION and self._is_others(value):
+                raise Replaced(
+                    f"another worker writes the journal {self._state_topic}, partition {partition}, too"
+                )
 
-    async def restore(self, partition: int, entries: Iterable[Entry]) -> None:
-        """Write entries as they are over what another worker wrote behind them."""
-        records = [_keyed(entry) for entry in entries]
-        if records:
-            await self._publisher.append(self.topic, partition, records)
-            self._end.pop(partition, None)
+    def _is_others(self, value: bytes | None) -> bool:
+        return value is not None and msgspec.msgpack.decode(value, type=Position).writer != self._writer
 
     async def _append_segments(self, partition: int, epoch: int, segments: Iterable[Segment]) -> None:
         key = b"%d" % epoch  # offsets of another epoch are other events
@@ -141,24 +126,23 @@ class Journal:
 
     async def strike_out(self, partition: int) -> None:
         """Take everything back: from here on the journal is empty, also behind a compaction."""
-        reader = _Reader(self._brokers, self.topic, partition)
+        reader = _Reader(self._brokers, self._state_topic, partition)
         keys = {key async for key, value in reader.records() if value is not None}
         # Positions first: a state that is half taken back is none.
         gone: list[Keyed] = [(key, None) for key in sorted(keys, key=lambda k: (k[:1] != POSITION, k))]
-        if gone:
-            await self._publisher.append(self.topic, partition, gone)
-            self._end.pop(partition, None)
+        await self._publisher.append(self._state_topic, partition, gone)
         self._left.pop(partition, None)
+        self._end.pop(partition, None)
 
     async def write_whole(self, partition: int, epoch: int, saved: Saved) -> None:
         """Write a state of any size into a journal that was struck out; the position makes it valid."""
         await self._append_segments(partition, epoch, saved.segments)
-        records = [_keyed(entry) for entry in saved.entries]
-        await self._publisher.append(self.topic, partition, records)
+        records: list[Keyed] = [(b"e" + e.key, _pack((e.version, e.value))) for e in saved.entries]
+        await self._publisher.append(self._state_topic, partition, records)
         position = self._made(saved, epoch)
         mine = position_key(position)
         last: list[Keyed] = [(mine, _pack(position))]
-        self._end[partition] = 1 + await self._publisher.append_at_once(self.topic, partition, last)
+        self._end[partition] = 1 + await self._publisher.append_at_once(self._state_topic, partition, last)
         self._left.setdefault(partition, {})[mine] = position.place
 
     async def position(self, partition: int, epoch: int) -> int | None:
@@ -168,7 +152,7 @@ class Journal:
 
     async def place(self, partition: int, epoch: int) -> tuple[int, int] | None:
         """The newest position with its sequence."""
-        reader = _Reader(self._brokers, self.topic, partition)
+        reader = _Reader(self._brokers, self._state_topic, partition)
         async with aclosing(reader.records(-1)) as records:  # its deadline ends with it
             async for key, value in records:
                 if key[:1] == POSITION and value is not None:
@@ -177,8 +161,8 @@ class Journal:
                         self._end[partition] = reader.end
                         self._note(partition, position.revision)
                         return position.offset, position.sequence
-        read = await self.read(partition, epoch)
-        return (read[0].offset, read[0].sequence) if read else None
+        saved = await self.read(partition, epoch)
+        return (saved[0].offset, saved[0].sequence) if saved else None
 
     def revision(self, partition: int) -> int:
         """The newest catalog revision that was seen in the journal: with less, nobody may go on."""
@@ -191,7 +175,6 @@ class Journal:
         """The state that the journal holds and its pending outputs; None when it is empty."""
         found = await self._read_state(partition, epoch)
         self._left[partition] = found.places()
-        self.behind[partition] = found.behind
         self._note(partition, found.revision)
         position = found.newest(epoch)
         if position is None:
@@ -208,7 +191,7 @@ class Journal:
 
     async def _read_state(self, partition: int, epoch: int) -> Found:
         found = Found()
-        reader = _Reader(self._brokers, self.topic, partition)
+        reader = _Reader(self._brokers, self._state_topic, partition)
         async for key, value in reader.records():
             if key[:1] == POSITION:
                 position = None if value is None else self._position(value, partition, epoch)
@@ -221,8 +204,6 @@ class Journal:
                 version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
                 if version >= found.entries.get(key[1:], (0, b""))[0]:
                     found.entries[key[1:]] = version, body
-                else:
-                    found.behind.add(key[1:])
         self._end[partition] = reader.end
         return found
 
@@ -233,7 +214,7 @@ class Journal:
     def _position(self, value: bytes, partition: int, epoch: int) -> Position:
         """A position, unless it says that this journal is not for us to write."""
         found = msgspec.msgpack.decode(value, type=Position)
-        place = f"the journal {self.topic}, partition {partition},"
+        place = f"the journal {self._state_topic}, partition {partition},"
         refuse_unreadable(found.format, place)
         if found.epoch > epoch:
             raise UserError(

@@ -9,7 +9,6 @@ import msgspec
 
 from metering.state.fold import Changes, Output, Segment, place_in_log
 
-ENTRY = b"e"  # and its key
 POSITION, PENDING = b"p", b"o"  # and the place, 8 bytes; format 2 had no places here
 _PLACE = struct.Struct(">Q")
 _NAME_BYTES = 12
@@ -67,7 +66,6 @@ class Found(msgspec.Struct):
     positions: dict[bytes, Position] = {}
     entries: dict[bytes, tuple[int, bytes]] = {}
     pending: dict[bytes, bytes] = {}
-    behind: set[bytes] = set()  # entries that stand behind a newer one of their key: compaction keeps them
 
     def newest(self, epoch: int) -> Position | None:
         """The highest position of an epoch; of two at one place the one of the newer revision.
@@ -86,18 +84,6 @@ class Found(msgspec.Struct):
         """The keys that a later checkpoint strikes out, and the places that it must have passed."""
         places = {key: p.place for key, p in self.positions.items()}
         return places | {key: (_place_of(key), _ANY_SEQUENCE) for key in self.pending}
-
-
-class Others(msgspec.Struct):
-    """What another worker wrote: the keys of its entries, and the highest place of its positions."""
-
-    place: Place = (-1, 0)  # nothing yet
-    keys: list[bytes] = []
-
-    def take(self, position: Position, keys: Iterable[bytes]) -> None:
-        """One batch of it."""
-        self.place = max(self.place, position.place)
-        self.keys.extend(keys)
 
 
 def key_at(kind: bytes, place: int) -> bytes:

@@ -171,13 +171,6 @@ class Store:
         _put_changes(batch, _position_of(saved), saved.entries, saved.segments)
         self._write(batch)
 
-    def entries(self, keys: Iterable[bytes]) -> Iterator[Entry]:
-        """Entries as they are now; those that are gone as what removes them."""
-        for key in keys:
-            found = self._db.get(_ENTRY + key)
-            version, body = msgspec.msgpack.decode(found, type=tuple[int, bytes]) if found else (0, None)
-            yield entry_of(Entry(key, body, version), self._epoch)
-
     def _entries(self) -> Iterator[Entry]:
         for found, value in self._scan(_ENTRY):
             version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])

@@ -81,7 +81,7 @@ def test_pending_outputs_of_a_worker_that_was_replaced_take_nothing_away(deploym
         await journal.append(0, ours)
         replaced = opening.journal(deployment, journal._publisher, Names(deployment).events)
         for other in late:
-            parts = [Output(replaced.topic, k, v) for k, v in Pending.of(other).parts.items()]
+            parts = [Output(replaced._state_topic, k, v) for k, v in Pending.of(other).parts.items()]
             await replaced._publisher.publish(0, parts)  # it dies before its position is there
         found = await journal.read(0, 1)
         assert found is not None
@@ -94,7 +94,7 @@ def test_pending_outputs_are_struck_out_by_the_next_position(deployment: Setting
     async def work(journal: Journal) -> None:
         await journal.append(0, BEFORE)
         await journal.append(0, msgspec.structs.replace(BEFORE, offset=20, outputs=[]))
-        reader = _Reader(deployment.brokers(), journal.topic, 0)
+        reader = _Reader(deployment.brokers(), journal._state_topic, 0)
         held = {key: value async for key, value in reader.records()}
         assert [value for key, value in held.items() if key.startswith(b"o")] == [None]
         found = await journal.read(0, 1)
@@ -110,7 +110,7 @@ def test_a_position_that_lands_late_finds_its_pending_outputs(deployment: Settin
 
     async def work(journal: Journal) -> None:
         await journal.append(0, BEFORE)
-        parts = [Output(journal.topic, k, v) for k, v in Pending.of(late).parts.items()]
+        parts = [Output(journal._state_topic, k, v) for k, v in Pending.of(late).parts.items()]
         await journal._publisher.publish(0, parts)
         successor = opening.journal(deployment, journal._publisher, Names(deployment).events)
         found = await successor.read(0, 1)
@@ -132,10 +132,10 @@ def test_a_stale_position_behind_a_newer_one_does_not_outlive_it(deployment: Set
         replaced = opening.journal(deployment, journal._publisher, Names(deployment).events)
         await journal.append(0, msgspec.structs.replace(BEFORE, offset=20))
         await replaced.append(0, BEFORE)
-        reader = _Reader(deployment.brokers(), journal.topic, 0)
+        reader = _Reader(deployment.brokers(), journal._state_topic, 0)
         kept = list({key: value async for key, value in reader.records()}.items())
         await journal.strike_out(0)
-        await journal._publisher.append(journal.topic, 0, kept)
+        await journal._publisher.append(journal._state_topic, 0, kept)
         found = await journal.read(0, 1)
         assert found is not None
         assert found[0].offset == 20

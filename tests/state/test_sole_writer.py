@@ -1,9 +1,7 @@
 """Two workers that both think they own a partition: what was decided is answered by one alone."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from metering.quota.wire import Reserve, decode_reply, encode
@@ -11,7 +9,6 @@ from metering.settings import Settings
 from metering.state.checkpoint import DurableFold
 from metering.state.fold import Output
 from metering.state.journal import Journal, Replaced, _Reader
-from metering.state.journal_records import ENTRY
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.quota_part import QuotaRules
 from metering.state.store import Identity, Store
@@ -106,59 +103,5 @@ def test_requests_at_one_offset_are_not_lost_with_an_older_disk(deployment: Sett
         assert set(await granted(made)) == {"client"}  # the same reply may come twice
         assert not await first.is_current()
         back.close()
-
-    bench(deployment, work)
-
-
-async def last_of_each(made: Bench) -> dict[bytes, bytes | None]:
-    """The entries that a compaction leaves."""
-    reader = _Reader(made.settings.brokers(), made.names.meter_state, 0)
-    kept = {key[1:]: value async for key, value in reader.records() if key[:1] == ENTRY}
-    return {key: value for key, value in kept.items() if value is not None}
-
-
-def held_by(durable: DurableFold, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-    entries = durable._store.entries(keys)
-    return {e.key: msgspec.msgpack.encode((e.version, e.value)) for e in entries}
-
-
-def test_what_a_replaced_worker_overwrote_in_the_journal_stands_there_again(
-    deployment: Settings, tmp_path: Path
-) -> None:
-    async def work(made: Bench) -> None:
-        old, new = await worker(made, tmp_path / "old"), await worker(made, tmp_path / "new")
-        new.offer([chunk(0, [use(1, 10), use(2, 20)])], BOOK)
-        await new.checkpoint()
-        old.offer([chunk(0, [use(1, 10)])], BOOK)
-        with pytest.raises(Replaced):
-            await old.checkpoint()
-        kept = await last_of_each(made)
-        assert kept != held_by(new, kept)  # late: compaction would keep the older total
-        ask(new, "n", "client", 0)
-        with pytest.raises(Replaced):
-            await new.checkpoint()
-        kept = await last_of_each(made)
-        assert kept == held_by(new, kept)
-        old.close()
-        new.close()
-
-    bench(deployment, work)
-
-
-def test_who_reads_a_journal_that_was_overwritten_writes_it_again(
-    deployment: Settings, tmp_path: Path
-) -> None:
-    async def work(made: Bench) -> None:
-        old, new = await worker(made, tmp_path / "old"), await worker(made, tmp_path / "new")
-        new.offer([chunk(0, [use(1, 10), use(2, 20)])], BOOK)
-        await new.checkpoint()
-        old.offer([chunk(0, [use(1, 10)])], BOOK)
-        with pytest.raises(Replaced):
-            await old.checkpoint()
-        third = await worker(made, tmp_path / "third")
-        kept = await last_of_each(made)
-        assert kept == held_by(third, kept)
-        for one in (old, new, third):
-            one.close()
 
     bench(deployment, work)
