@@ -7,6 +7,7 @@ import msgspec
 from metering import __version__
 from metering.quotad.models import ProblemAnswer
 from metering.quotad.operations import OPERATIONS, PAGES, Operation, Page
+from metering.schemas import components
 
 PROBLEMS = {
     400: "`bad_json`, `bad_request` (the message names the field) or `batch_too_large`.",
@@ -22,7 +23,7 @@ def document() -> dict[str, Any]:
     """The document, as a JSON value."""
     models = [model for one in OPERATIONS for model in (one.asked, one.answer)]
     models += [page.answer for page in PAGES if page.answer is not None]
-    _, schemas = msgspec.json.schema_components([*models, ProblemAnswer], ref_template=_REF)
+    _, schemas = components([*models, ProblemAnswer], _REF)
     paths: dict[str, Any] = {one.path: {"post": _operation(one)} for one in OPERATIONS}
     paths |= {page.path: {"get": _page(page)} for page in PAGES}
     return {
@@ -34,7 +35,7 @@ def document() -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": dict(sorted(schemas.items())),
+            "schemas": schemas,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
