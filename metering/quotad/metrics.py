@@ -49,9 +49,9 @@ class Metrics:
         self._requests.labels(operation, str(status)).inc()
         self._seconds.labels(operation).observe(seconds)
 
-    def answer(self, operation: str, reason: str) -> None:
+    def answer(self, operation: str, reason: str, times: int) -> None:
         """Note what was said."""
-        self._answers.labels(operation, reason).inc()
+        self._answers.labels(operation, reason).inc(times)
 
     def text(self, health: Health) -> bytes:
         """All of it, as Prometheus reads it."""

@@ -2,6 +2,7 @@
 
 import hmac
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -94,8 +95,9 @@ class Server:
             raise Refused(400, "batch_too_large", f"{len(asked.checks)} checks; send {most} at most at once")
 
     def _note(self, operation: str, found: CheckAnswer | BatchAnswer | ReservationAnswer) -> None:
-        for answer in found.answers if isinstance(found, BatchAnswer) else (found,):
-            self._metrics.answer(operation, answer.reason)
+        answers = found.answers if isinstance(found, BatchAnswer) else (found,)
+        for reason, times in Counter(answer.reason for answer in answers).items():
+            self._metrics.answer(operation, reason, times)
 
     # -- pages -----------------------------------------------------------------------------------
 

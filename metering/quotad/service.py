@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from metering.client import Decision, Metering, Reservation
 from metering.quotad.models import (
@@ -41,38 +42,37 @@ class Quotad:
         return _check_answer(decision)
 
     async def batch(self, asked: BatchRequest) -> BatchAnswer:
-        """Each check by itself. Those of one customer and meter in turn: they may share a reservation."""
+        """Each check by itself. Those of one customer and meter that need the owner share reservations."""
+        found = [self._from_memory(check) for check in asked.checks]
         groups: dict[tuple[str, str], list[int]] = {}
         for place, check in enumerate(asked.checks):
-            groups.setdefault((check.customer, check.meter), []).append(place)
-        found: dict[int, CheckAnswer] = {}
+            if found[place] is None:
+                groups.setdefault((check.customer, check.meter), []).append(place)
         await asyncio.gather(*(self._in_turn(asked, places, found) for places in groups.values()))
-        return BatchAnswer([found[place] for place in range(len(asked.checks))])
+        return BatchAnswer([answer for answer in found if answer is not None])
 
-    async def _in_turn(self, asked: BatchRequest, places: list[int], found: dict[int, CheckAnswer]) -> None:
+    def _from_memory(self, check: CheckRequest) -> CheckAnswer | None:
+        """The answer when memory has one that takes nothing from a lease."""
+        metering = self._metering()
+        if metering is None:
+            return self._no_data
+        wanted = (check.customer, check.meter, check.quantity)
+        options: Any = {"requests": check.requests, "dimensions": check.dimensions}
+        found = metering.quotas.check_locally(*wanted, **options)
+        if found.verdict == "reserve" or found.lease:
+            return None
+        reason: Any = found.reason
+        return CheckAnswer(found.verdict == "allow", reason, found.limit, "", found.retry_after_ms)
+
+    async def _in_turn(self, asked: BatchRequest, places: list[int], found: list[CheckAnswer | None]) -> None:
         """A group that was not answered once is not waited for again: a batch takes one timeout."""
         unanswered: CheckAnswer | None = None
         for place in places:
             check = asked.checks[place]
-            if unanswered is not None and self._needs_owner(check):
-                found[place] = unanswered
-                continue
-            answer = found[place] = await self.check(check)
+            answer = self._from_memory(check) or unanswered or await self.check(check)
             if answer.reason in _UNANSWERED:
                 unanswered = answer
-
-    def _needs_owner(self, check: CheckRequest) -> bool:
-        metering = self._metering()
-        return metering is None or (
-            metering.quotas.check_locally(
-                check.customer,
-                check.meter,
-                check.quantity,
-                requests=check.requests,
-                dimensions=check.dimensions,
-            ).verdict
-            == "reserve"
-        )
+            found[place] = answer
 
     async def reserve(self, asked: ReserveRequest) -> ReservationAnswer:
         """Hold usage that is to come."""
