@@ -7,7 +7,7 @@ told from a plain duplicate. The latest ids are in memory, older ones in sorted 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
@@ -96,13 +96,13 @@ class SeenIds:
         self.first_day = 0  # of the log: nothing came before it
 
     def __len__(self) -> int:
-        self._settle()
+        self.settle()
         return len(self._memory) + sum(file.count for file in self._files)
 
     def among(self, identities: Sequence[bytes]) -> dict[bytes, int]:
         """Which of many ids were accepted before, with the content of that copy.
 
-        Those that `add` was given since `advance` are left out; `content` has them.
+        Those that were added since `settle` are left out; `content` has them.
         """
         if not identities:
             return {}
@@ -124,8 +124,13 @@ class SeenIds:
                 yield places, contents(low)
 
     def content(self, identity: bytes) -> int | None:
-        """The content of an id that was added since `advance`; None when it is none of these."""
+        """The content of an id that was added since `settle`; None when it is none of these."""
         return self._now.get(identity)
+
+    @property
+    def added_singly(self) -> Mapping[bytes, int]:
+        """The ids that `add` was given since `settle`, with their contents."""
+        return self._now
 
     def add(self, identity: bytes, content: int, appended: int) -> None:
         """Remember an id accepted from a record appended at `appended` (epoch ms)."""
@@ -133,12 +138,13 @@ class SeenIds:
         self._added[appended // DAY_MS].append(identity + content.to_bytes(4))
 
     def add_packed(self, packed: bytes, appended: int) -> None:
-        """Remember many ids at once; `among` knows them from the next `advance` on."""
-        self._added[appended // DAY_MS].append(packed)
+        """Remember many ids at once; `among` knows them from `settle` on."""
+        if packed:
+            self._added[appended // DAY_MS].append(packed)
 
     def advance(self, appended: int) -> None:
         """Let append time pass: ids older than the horizon are forgotten."""
-        self._settle()
+        self.settle()
         day = appended // DAY_MS
         if day <= self._newest_day:
             return
@@ -151,8 +157,8 @@ class SeenIds:
             self._files.remove(file)
             file.path.unlink(missing_ok=True)
 
-    def _settle(self) -> None:
-        """Move what was added one by one to where many can be looked up."""
+    def settle(self) -> None:
+        """Let `among` know all that was added."""
         for day, packed in self._added.items():
             ids = b"".join(packed)
             self._fresh[day].append(ids)
@@ -170,13 +176,18 @@ class SeenIds:
         return max(appended // DAY_MS, self.first_day) < self.expired_before
 
     @property
+    def forgotten_before(self) -> int:
+        """The first instant (epoch ms) since when every id is still known; 0 when nothing is forgotten."""
+        return self.expired_before * DAY_MS if self.first_day < self.expired_before else 0
+
+    @property
     def newest_day(self) -> int:
         """The latest day of append time that was folded."""
         return self._newest_day
 
     def take_segments(self, first: int, upto: int) -> list[Segment]:
         """The ids added since the last call, packed by day, between the places `first` and `upto`."""
-        self._settle()
+        self.settle()
         segments = [Segment(day, first, upto, b"".join(ids)) for day, ids in sorted(self._fresh.items())]
         self._fresh.clear()
         return segments
