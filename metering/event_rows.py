@@ -6,6 +6,7 @@ what is refused; a row says the same as the event that it would make.
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from metering.events import (
     ENVELOPE_LIMIT,
     FLOATS,
     NAME_LIMIT,
+    SENDERS,
     UNDECODABLE,
     Item,
     Refusal,
@@ -139,8 +141,8 @@ class Rows:
                 doubtful |= {row for row, text in enumerate(column) if not text}
         if None in self.datas:
             doubtful |= {row for row, data in enumerate(self.datas) if data is None}
-        senders = [event.backfill for event in self.events]
-        for column in (self.ids, self.sources, self.types, self.customers, senders):
+        senders = [list(map(attrgetter(name), self.events)) for name in SENDERS]
+        for column in (self.ids, self.sources, self.types, self.customers, *senders):
             if not "".join(column).isprintable() or max(map(len, column)) > NAME_LIMIT:
                 doubtful |= {row for row, text in enumerate(column) if _is_unusual(text)}
         for row in sorted(doubtful - self.refused.keys()):

@@ -22,7 +22,7 @@ NAME_LIMIT = 256  # characters of an id, source, type or customer
 TICK_TYPE = "metering.tick"  # appended by the owner of an idle partition; see state/meter_fold.py
 
 _NAMES = ("id", "source", "type", "customer")
-_SENDERS = ("backfill", "lease")  # what says how an event came, not what it says
+SENDERS = ("backfill", "lease")  # what says how an event came, not what it says
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _LATEST_MS = 253_402_300_799_999  # 9999-12-31, the last instant a datetime can hold
@@ -197,7 +197,7 @@ def _missing(event: UsageEvent) -> Refusal | None:
 
 
 def _unusable_name(event: UsageEvent) -> Refusal | None:
-    for field in _NAMES if not (event.backfill or event.lease) else _NAMES + _SENDERS:
+    for field in _NAMES if not (event.backfill or event.lease) else _NAMES + SENDERS:
         text: str = getattr(event, field)
         if len(text) > NAME_LIMIT or not (text.isprintable() or not text):
             return Refusal(

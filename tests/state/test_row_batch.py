@@ -15,6 +15,7 @@ from metering.state.dedupe import DAY_MS, content_of, identity_of
 from metering.state.fold import Changes, Chunk
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.partitioning import partition_of
+from metering.state.quota_part import QuotaRules
 from metering.state.row_batch import contents_of
 from tests.state.folding import HOUR, START, catalog
 
@@ -40,16 +41,18 @@ rate_cards:
       - {from: 2023-01-01T00:00:00Z, prices: [{id: calls, meter: calls, model: unit, unit_price: "1"}],
          not_charged: [tokens, peak, least, mean, soon, users, last, sizes, sold]}
 plans: [{id: plan, name: Plan, rate_card: card}]
-pools: [{id: pool}]
+pools: [{id: pool, limits: [{id: few, meter: calls, requests: 20, window: hour, thresholds: [50, 100]}]}]
 customers:
   - {id: a, name: A, plan: plan, currency: USD, start: 2023-01-01T00:00:00Z}
-  - {id: b, name: B, plan: plan, currency: USD, start: 2023-11-01T01:00:00Z, end: 2023-11-01T05:00:00Z}
+  - {id: b, name: B, plan: plan, currency: USD, start: 2023-11-01T01:00:00Z, end: 2023-11-01T05:00:00Z,
+     limits: [{id: some, meter: tokens, units: 30, window: day}]}
   - {id: p, name: P, plan: plan, currency: USD, pool: pool, start: 2023-01-01T00:00:00Z}
   - {id: elsewhere, name: E, plan: plan, currency: USD, start: 2023-01-01T00:00:00Z}
 """
 CATALOG = catalog(METERS + REST)
 LATER = catalog(METERS.replace("scale: 2", "scale: 0").replace("min, ", "max, ") + REST)
 PARTITIONS = next(n for n in range(2, 99) if partition_of("elsewhere", n) != partition_of("a", n))
+QUOTAS = QuotaRules("states", "happened", "replies")
 OURS = partition_of("a", PARTITIONS)
 
 NUMBERS: list[Any] = [
@@ -159,6 +162,8 @@ class Mixture:
         if chance.random() < 0.15:
             event = {"specversion": "1.0", "subject": event.pop("customer"), **event}
         if chance.random() < 0.1:
+            event["lease"] = self.pick("l1", ["l\x00"])
+        if chance.random() < 0.1:
             event["backfill"] = self.pick("b1", ["b\x00"])
         return event
 
@@ -169,7 +174,7 @@ class Mixture:
 
 def folded(made: Batches, *, columns: bool) -> tuple[Any, ...]:
     """All that a fold comes to: its changes at each checkpoint, counters and watermark."""
-    fold = MeterFold(MeterRules(OURS, PARTITIONS, "events", "hourly", "rejected"))
+    fold = MeterFold(MeterRules(OURS, PARTITIONS, "events", "hourly", "rejected", quotas=QUOTAS))
     changes: list[Changes | None] = []
     offset, appended = 0, START + 7 * HOUR
     with patch.object(module, "is_worth_columns", lambda found: columns and bool(found)):
