@@ -1,6 +1,7 @@
 """Asking for quotas: from memory where that is safe, from the owner where it is not."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
 from itertools import count
@@ -17,6 +18,7 @@ from metering.rating.money import MICRO, parse_decimal
 from metering.state.partitioning import partition_of
 
 BLOCK = 16  # near a limit so many requests of a size are reserved at once; the owner gives less
+_AWAY_SECONDS = 5.0  # after a request that nobody answered
 _REPEAT_SECONDS = 0.5  # a request that is not answered is sent again, under the same id
 
 Number = int | str | Decimal
@@ -26,6 +28,7 @@ Send = Callable[[int, Request], Awaitable[None]]
 class Decision(NamedTuple):
     """Whether to serve; true when it is. `reason` says why, `limit` which limit decided.
 
+    `reuse_last` is an answer from a view that is behind while the owner does not answer;
     `stale` and `no_data` are answers by policy: the view is old, or there was never one, and the owner did
     not answer. Give it to `usage.emit`, so that the usage is covered by its `lease`.
     """
@@ -91,6 +94,7 @@ class Quotas:
         self._timeout = timeout_seconds
         self._when_no_data = when_no_data
         self._numbers = count(1)
+        self._away_until = 0.0  # by the monotonic clock; until then nobody is asked for what may be reused
 
     def check_locally(
         self,
@@ -126,6 +130,8 @@ class Quotas:
         micro = _micro(quantity)
         if micro is None or answer.verdict != "reserve":
             return self._decided(answer, customer, meter, micro or 0, requests)
+        if answer.reason == "behind" and time.monotonic() < self._away_until:
+            return self._unanswered(customer, meter, answer)
         await self._give_back(customer, meter, micro, requests)
         reply = await self._ask(
             Reserve(
@@ -137,6 +143,7 @@ class Quotas:
             )
         )
         if reply is None:
+            self._away_until = time.monotonic() + _AWAY_SECONDS
             return self._unanswered(customer, meter, answer)
         self.view.take_reply(customer, meter, reply, now_ms())
         if not reply.ok or not reply.lease:
@@ -162,6 +169,8 @@ class Quotas:
 
     def _unanswered(self, customer: str, meter: str, answer: Answer) -> Decision:
         """The owner is away: the limit's policy, or the client's when no limit is known."""
+        if answer.reason == "behind":  # room by what was heard last, and not for long enough to be stale
+            return Decision(True, "reuse_last", answer.limit)
         policy, limit = self.view.policy(customer, meter)
         if limit:
             return Decision(policy == "allow", "stale", limit)

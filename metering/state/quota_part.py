@@ -190,6 +190,11 @@ class QuotaPart:
         return self._quotas.desk.sequence
 
     @property
+    def clock(self) -> int:
+        """The append time that the fold has reached (epoch ms); 0 before the first record."""
+        return self._quotas.desk.clock
+
+    @property
     def is_urgent(self) -> bool:
         """Whether a decision has changed or a reply waits: publish at once."""
         return self._quotas.is_urgent or bool(self._replies)
