@@ -119,6 +119,7 @@ def _follow_partitions(app: Any, owner: Worker | Sink, start: Any) -> None:
 
     @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]  # Faust ships no types
     async def release(_: Any, revoked: set[TP], **__: Any) -> None:
+        await app.consumer.end_loading()
         await owner.release({TP(tp.topic, tp.partition) for tp in revoked})
 
     original = app.on_start

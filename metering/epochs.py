@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from metering.errors import UserError
 from metering.settings import Settings
+from metering.stopping import stop
 from metering.topics import Names
 
 _READ_SECONDS = 30.0
@@ -23,13 +24,17 @@ Step = Literal["begun", "divided", "done"]
 
 
 class Epoch(msgspec.Struct, frozen=True):
-    """A move to more partitions, and how far it has come; `at` is epoch ms."""
+    """A move to more partitions, and how far it has come; `at` is epoch ms.
+
+    `states` says which partitions have got a state, by the topic that its fold reads.
+    """
 
     epoch: int
     before: int
     partitions: int
     step: Step
     at: int
+    states: dict[str, list[int]] = {}
 
 
 async def latest_epoch(settings: Settings) -> Epoch | None:
@@ -53,7 +58,7 @@ async def latest_epoch(settings: Settings) -> Epoch | None:
             hint="is the broker reachable, and were the topics created (`metering topics apply`)?",
         ) from error
     finally:
-        await consumer.stop()
+        await stop(consumer)
 
 
 def refuse_other_epoch(settings: Settings, latest: Epoch | None) -> None:
@@ -71,3 +76,14 @@ def refuse_other_epoch(settings: Settings, latest: Epoch | None) -> None:
             f" since it moved to {latest.partitions} partitions",
             hint=f"set METERING_EPOCH={latest.epoch} and METERING_PARTITIONS={latest.partitions}",
         )
+
+
+def refuse_lost_state(settings: Settings, latest: Epoch | None, topic: str, partition: int) -> None:
+    """UserError when a partition without a state has got one by a move: its log alone does not give it."""
+    if latest is None or latest.epoch != settings.epoch or partition not in latest.states.get(topic, ()):
+        return
+    raise UserError(
+        f"{topic}, partition {partition}: folder and journal of its state are lost, and since the move to"
+        f" {latest.partitions} partitions its log does not begin with its customers' usage",
+        hint="put the archive into new topics: docs/recovery.md, Kafka lost",
+    )

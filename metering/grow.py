@@ -15,7 +15,7 @@ which `metering rejected retry` sends to the right one.
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,7 @@ from metering.state.store import Store
 from metering.topics import Names, apply, specs
 
 _ADMIN_MS = 15_000
+_NONE: Mapping[str, list[int]] = {}
 _GONE_AT_ONCE = 20_000  # keys in one record batch
 
 Tell = Callable[[str], None]
@@ -121,14 +122,16 @@ class _Work:
             await self._add_partitions()
             await self._wait(wait_seconds)
             await self._fold_to_the_end(catalog)
-            await self._divide(catalog)
-            await self._record("divided")
+            states = await self._divide(catalog)
+            await self._record("divided", states)
+        else:
+            states = latest.states
         await self._cut_down(catalog)
-        await self._record("done")
+        await self._record("done", states)
 
-    async def _record(self, step: Step) -> None:
+    async def _record(self, step: Step, states: Mapping[str, list[int]] = _NONE) -> None:
         now = int(time.time() * 1_000)
-        epoch = Epoch(self._new.epoch, self._old.partitions, self._new.partitions, step, now)
+        epoch = Epoch(self._new.epoch, self._old.partitions, self._new.partitions, step, now, dict(states))
         await self._publisher.publish(0, [Output(self._names.epochs, None, msgspec.json.encode(epoch))])
 
     async def _check_partitions(self) -> None:
@@ -176,17 +179,18 @@ class _Work:
         durable = self._durable(topic, partition, folder)
         try:
             start = await durable.load()
-            first, end = await self._bounds.of(topic, partition)
-            durable.check_reachable(await self._bounds.of(topic, partition), topic)
+            bounds = await self._bounds.of(topic, partition)
+            durable.check_reachable(bounds, topic)
             durable.fold.adopt(catalog)
-            start = first if start is None else start
-            async for chunks in read_chunks(self._old.brokers(), topic, partition, start, end):
+            start = bounds.first if start is None else start
+            async for chunks in read_chunks(self._old.brokers(), topic, partition, start, bounds.end):
                 for piece in pieces(chunks):
-                    assert durable.offer(piece, catalog) is not Verdict.GAP, f"a hole in {topic}-{partition}"
+                    verdict = durable.offer(piece, catalog)
+                    assert verdict is not Verdict.GAP, f"a hole in {topic}-{partition}"
                     if durable.fold.is_heavy:
                         await durable.checkpoint()
             await durable.checkpoint()
-            return end - start
+            return bounds.end - start
         finally:
             durable.close()
 
@@ -202,19 +206,23 @@ class _Work:
 
     # -- dividing --------------------------------------------------------------------------------
 
-    async def _divide(self, catalog: Catalog) -> None:
+    async def _divide(self, catalog: Catalog) -> dict[str, list[int]]:
+        """Give each new partition its state; which partitions have one then, by topic."""
+        states: dict[str, list[int]] = {}
         for topic in (self._names.events, self._names.hourly):
             old, new = self._journal(topic, self._old), self._journal(topic, self._new)
             for parent in range(self._old.partitions):
                 found = await old.read(parent, self._old.epoch)
                 if found is None:
                     continue  # nothing ever came there
+                states.setdefault(topic, []).extend(self._children(parent))
                 for child in self._children(parent)[1:]:
                     await new.strike_out(child)
                     await new.write_whole(
                         child, self._new.epoch, self._child(topic, found[0], catalog, child)
                     )
         self._tell(f"{self._new.partitions - self._old.partitions} new partitions have their states")
+        return states
 
     def _children(self, parent: int) -> list[int]:
         return split.children(parent, self._old.partitions, self._new.partitions)

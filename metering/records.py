@@ -18,7 +18,8 @@ OFFSET_SHIFT = 32
 def version(epoch: int, offset: int, catalog_revision: int = 0) -> int:
     """Pack (epoch, offset, catalog revision) into the 128-bit version of an output.
 
-    A pure function of the input: a replay writes the same version, sinks keep the highest.
+    A pure function of the input: a replay writes the same version, sinks keep the highest. The offset is
+    behind the last record that the output includes; of a charge, behind the last one that touched it.
     """
     assert 0 <= epoch < 1 << 32
     assert 0 <= offset < 1 << 64

@@ -14,6 +14,7 @@ from metering.errors import UserError
 from metering.records import Progress, decode
 from metering.settings import Settings
 from metering.state.log_bounds import Bounds
+from metering.stopping import stop
 from metering.topics import Names
 
 DEAD_SECONDS = 15.0  # silence; a report is due each second
@@ -100,7 +101,7 @@ async def _ask(settings: Settings) -> Look:
             wanted = {tp: end[tp] - 1 for tp in tps if tp.topic == names.progress and end[tp] > first[tp]}
             return Look(bounds, await _records_at(consumer, wanted))
     finally:
-        await consumer.stop()
+        await stop(consumer)
 
 
 async def _records_at(

@@ -67,7 +67,10 @@ class Positions(Protocol):
     """Who knows where each partition continues: the states of a worker, the tables of a sink."""
 
     async def load(self, tps: set[TP]) -> Mapping[TP, int]:
-        """Load what is needed for these partitions; the offset to continue from, by partition."""
+        """Load what is needed for these partitions; the offset to continue from, by partition.
+
+        What cannot be loaded ends the process.
+        """
 
 
 class BatchSchema(faust.Schema[Any, Any]):
@@ -128,15 +131,36 @@ class BatchConsumer(driver.Consumer):
                 _batch_topics.update(channel.topics)
         await super().subscribe(topics)
 
-    async def perform_seek(self) -> None:
-        """Load the states of the assigned partitions and continue from their own positions.
+    _loading: "asyncio.Task[None] | None" = None
 
-        The group's committed offset is only a measure of lag.
+    async def perform_seek(self) -> None:
+        """Begin to load the states of the assigned partitions, which stay paused until then.
+
+        Faust gives this a deadline; when it passes, Faust never assigns again, without a word. So a
+        large state, or a broker that is away, is not waited for here. The group's committed offset is
+        only a measure of lag.
         """
-        await super().perform_seek()
-        tps = {TP(*tp) for tp in self.assignment() if tp.topic in _batch_topics}
+        assigned = {TP(*tp) for tp in self.assignment()}
+        tps = {tp for tp in assigned if tp.topic in _batch_topics}
+        if assigned - tps:
+            await super().perform_seek()
+        await self.end_loading()
+        self.pause_partitions(tps)
+        self._loading = asyncio.create_task(self._load(tps))
+
+    async def end_loading(self) -> None:
+        """Give up a load: its partitions go, or are assigned anew."""
+        loading, self._loading = self._loading, None
+        if loading is not None:
+            loading.cancel()
+            await asyncio.wait({loading})
+
+    async def _load(self, tps: set[TP]) -> None:
+        """Load states and continue from their own positions."""
         positions: Positions = self.app.positions  # type: ignore[attr-defined]  # ours, set in app.py
-        await self.seek_batches(await positions.load(tps))
+        offsets = await positions.load(tps)
+        await self.seek_batches(offsets)
+        self.resume_partitions(offsets)
 
     async def seek_batches(self, offsets: Mapping[TP, int]) -> None:
         """Continue these partitions from these offsets."""

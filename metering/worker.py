@@ -15,7 +15,7 @@ from faust.types import TP
 from metering.catalog.reader import follow
 from metering.catalog.resolved import Catalog
 from metering.ending import die
-from metering.epochs import latest_epoch, refuse_other_epoch
+from metering.epochs import Epoch, latest_epoch, refuse_lost_state, refuse_other_epoch
 from metering.quota_service import QuotaService, quotas_of, tick_record
 from metering.records import Progress, encode, key
 from metering.recovery.evidence import refuse_other_revisions
@@ -37,6 +37,7 @@ RELEASE_SECONDS = 10.0  # a revoked partition is saved within this time, or not 
 FROZEN_SECONDS = 8.0  # below the session timeout: a process that slept longer may be replaced
 CATALOG_SECONDS = 5.0
 SEEK_BACK_SECONDS = 1.0
+MEND_SECONDS = 600.0  # far below the lag of compaction
 
 
 class Worker:
@@ -54,8 +55,9 @@ class Worker:
         self._last_batch: dict[TP, float] = {}
         self._usage_at: dict[TP, int] = {}  # append time of the newest usage
         self._last_seek: dict[TP, float] = {}
-        self._awake = time.monotonic()
+        self._awake = self._mended = time.monotonic()
         self._loading = 0  # a large state takes its time; that is no freeze
+        self._epoch: Epoch | None = None
         self._catalog_known = asyncio.Event()
         self._recurring: tuple[Catalog, set[int]] | None = None  # partitions with fees without usage
         self._following: asyncio.Task[None] | None = None
@@ -78,14 +80,17 @@ class Worker:
         """Load the states of the assigned partitions; see `transport.Positions`."""
         self._loading += 1
         try:
-            refuse_other_epoch(self.settings, await latest_epoch(self.settings))
+            self._epoch = await latest_epoch(self.settings)
+            refuse_other_epoch(self.settings, self._epoch)
             await opening.check_partitions(self.settings, self.publisher)
             await self._wait_for_catalog()
             for tp in self._released.keys() - tps:
                 self._released.pop(tp).close()
+            for tp in self._owned.keys() - tps:  # loaded when it was on its way to somebody else
+                self._owned.pop(tp).close()
             for tp in (tp for tp in tps - self._owned.keys() if tp.topic in self._journals):
                 durable = await self._take_over(tp)
-                catalog = await self._wait_for_catalog(durable.fold.revision)
+                catalog = await self._wait_for_catalog(durable.revision)
                 durable.fold.adopt(catalog)  # it may be newer than what the state was rated with
                 self._quotas.teach(durable)
                 self._owned[tp] = durable
@@ -119,12 +124,17 @@ class Worker:
                 return kept
             kept.close()
         durable = self._open(tp)
-        if await durable.load() is None and self.catalog is not None:
-            await refuse_other_revisions(self.settings, self.bounds, tp, self.catalog.revision)
-        log_now = await self.bounds.of(*tp)
-        durable.check_reachable(log_now, tp.topic)
-        if isinstance(durable.fold, MeterFold) and durable.fold.offset is None:
-            durable.fold.begin(log_now.first)
+        try:
+            if await durable.load() is None and self.catalog is not None:
+                refuse_lost_state(self.settings, self._epoch, *tp)
+                await refuse_other_revisions(self.settings, self.bounds, tp, self.catalog.revision)
+            log_now = await self.bounds.of(*tp)
+            durable.check_reachable(log_now, tp.topic)
+            if isinstance(durable.fold, MeterFold) and durable.fold.offset is None:
+                durable.fold.begin(log_now.first)
+        except BaseException:  # also when it is given up: the folder is opened again at once
+            durable.close()
+            raise
         return durable
 
     def _open(self, tp: TP) -> DurableFold:
@@ -215,6 +225,10 @@ class Worker:
             for tp, durable in list(self._owned.items()):
                 if tp in self._owned:
                     await self.save(tp, durable)
+            if time.monotonic() - self._mended >= MEND_SECONDS:
+                self._mended = time.monotonic()
+                for durable in list(self._owned.values()):
+                    await durable.mend()
         except Exception as error:
             die("checkpoint_failed", error)
 

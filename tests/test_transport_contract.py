@@ -36,7 +36,8 @@ def test_a_record_batch_names_its_bounds() -> None:
 
 
 def test_the_consumer_is_drained_and_sought_where_we_step_in() -> None:
-    for name in ("_drain_messages", "perform_seek", "_getmany", "_get_active_partitions", "subscribe"):
+    ours = ("_drain_messages", "perform_seek", "_getmany", "_get_active_partitions", "subscribe")
+    for name in (*ours, "pause_partitions", "resume_partitions"):
         assert hasattr(driver.Consumer, name), name
     assert "_drain_messages" in inspect.getsource(faust_consumer.Fetcher)
 

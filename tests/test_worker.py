@@ -73,7 +73,7 @@ def rated_under_the_newer() -> Any:
     assert isinstance(changes, Changes)
     taken_over = rate_fold()
     taken_over.restore(Saved(changes.offset, changes.header, changes.entries, []))
-    return SimpleNamespace(fold=taken_over)
+    return SimpleNamespace(fold=taken_over, revision=taken_over.revision)
 
 
 async def test_a_state_waits_for_the_catalog_that_it_was_rated_under(

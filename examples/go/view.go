@@ -44,7 +44,7 @@ type Own struct {
 
 type gate struct{ account, scope, limit string }
 
-type beat struct{ seen, offset int64 }
+type beat struct{ seen, offset, fresh int64 }
 
 // View is what quota.state says, in memory: docs/quota-topics.md, "Reading quota.state". No Kafka in here.
 type View struct {
@@ -113,7 +113,7 @@ func (v *View) takeHeartbeat(partition int32, value []byte, now int64) {
 		v.skewed, v.skew = true, ahead
 	}
 	offset := max(record.Offset, v.beats[partition].offset)
-	v.beats[partition] = beat{record.Emitted - v.skew, offset}
+	v.beats[partition] = beat{record.Emitted - v.skew, offset, record.LagMs * 3 / 2}
 	v.own = slices.DeleteFunc(v.own, func(own *Own) bool {
 		return own.partition == partition && own.Offset >= 0 && own.Offset < offset
 	})

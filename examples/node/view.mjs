@@ -45,7 +45,8 @@ export class View {
     const ahead = record.emitted - now
     this.#skew = this.#skew === null ? ahead : Math.max(this.#skew, ahead)
     const offset = Math.max(record.offset, this.#beats.get(partition)?.offset ?? 0)
-    this.#beats.set(partition, { seen: record.emitted - this.#skew, offset })
+    const fresh = Math.floor(((record.lag_ms ?? 1_000) * 3) / 2)
+    this.#beats.set(partition, { seen: record.emitted - this.#skew, offset, fresh })
     this.#own = this.#own.filter((own) => own.partition !== partition || own.offset === null || own.offset >= offset)
   }
 
@@ -118,11 +119,13 @@ export class View {
       const { free, room, standing } = this.#standing(key, card, now + this.#skew)
       const steps = card.counts === 'requests' ? BigInt(requests) * ONE : quantity
       const wanted = steps + this.#pending(key, card, beat.offset)
-      if (wanted <= free) {
+      const behind = isBehind(now - beat.seen, beat.fresh, wanted, free, room)
+      if (wanted <= free && !behind) {
         if (standing !== 'ok') found = answer('allow', standing, card.id)
       } else if (steps > 0n && covers(card, dimensions)) {
         if (wanted > room) return answer('deny', 'limit_reached', card.id)
-        return answer('reserve', room === Infinity ? 'unknown' : 'strict_zone', card.id)
+        const reason = wanted <= free ? 'behind' : 'strict_zone'
+        return answer('reserve', room === Infinity ? 'unknown' : reason, card.id)
       }
     }
     return found
@@ -150,6 +153,12 @@ export class View {
     }
     return begun(card)
   }
+}
+
+// The strict zone is as wide as the view is old.
+function isBehind(age, fresh, wanted, free, room) {
+  if (age <= fresh || fresh === 0 || room === Infinity) return false
+  return wanted > room - ((room - free) * BigInt(age)) / BigInt(fresh)
 }
 
 const unknown = { free: -1n, room: Infinity, standing: 'ok' }

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from metering.catalog.resolved import Catalog
 from metering.catalog.wire import from_record
 from metering.errors import UserError
+from metering.stopping import stop
 
 log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ async def read_latest(brokers: str, topic: str, timeout_seconds: float = 20.0) -
             hint="is the broker running (`metering local status`), and were the topics applied?",
         ) from error
     finally:
-        await consumer.stop()
+        await stop(consumer)
     return latest
 
 
@@ -67,7 +68,7 @@ async def follow(
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         finally:
-            await consumer.stop()
+            await stop(consumer)
 
 
 def _consumer(brokers: str) -> Any:

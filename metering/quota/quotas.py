@@ -179,7 +179,7 @@ class Quotas:
         """The partition's progress, behind all states that were taken; `emitted` is the sender's clock."""
         desk = self.desk
         stamp = desk.stamp(desk.sequence)
-        record = QuotaProgress(desk.partition, desk.offset, desk.clock, emitted, stamp)
+        record = QuotaProgress(desk.partition, desk.offset, desk.clock, emitted, stamp, desk.lag_ms)
         return progress_key(desk.partition), encode(record)
 
     def header(self) -> bytes:

@@ -1,9 +1,9 @@
 """A state in a form that two copies can be compared by, whatever way each came about.
 
 What only says how a log was cut into checkpoints is left out: the versions of entries, the borders of
-id segments, the watermark at which a close was noticed. So are quotas: they hold what was decided on
-requests, and what was decided is not decided again. What is left is a function of the log and the
-catalog: the header, the entries by key, the ids of each day within the horizon.
+id segments, the watermark at which a close was noticed, the record that touched a row of charges last.
+What is left is a function of the log and the catalog: the header, the entries by key, the ids of each day
+within the horizon.
 """
 
 from collections import defaultdict
@@ -19,6 +19,7 @@ from metering.state.dedupe import HORIZON_DAYS
 from metering.state.fold import Entry, Saved, Segment
 from metering.state.id_file import ID_BYTES
 
+_ROW_FIELDS = 5  # of a row; behind them is where it was touched
 SHOWN = 3  # differing entries that are named
 _plain = msgspec.msgpack.Encoder(order="deterministic").encode
 _DAY = "newest_day"  # in the header of a meter fold
@@ -71,6 +72,8 @@ def _value(entry: Entry, has_closes: bool) -> bytes:
     assert entry.value is not None
     if has_closes and entry.key.startswith(b'["close",'):
         return b""  # that it is closed is what counts; see the module's note
+    if has_closes and entry.key.startswith(b'["row",'):
+        return _plain(msgspec.msgpack.decode(entry.value)[:_ROW_FIELDS])
     try:
         return _plain(msgspec.msgpack.decode(entry.value))
     except msgspec.DecodeError:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from metering.epochs import latest_epoch
 from metering.errors import UserError
 from metering.recovery.evidence import meter_schedule, recorded_closes, stages_of
 from metering.recovery.history import Catalogs, Unavailable, every_catalog
@@ -85,6 +86,9 @@ class Copies:
 
     async def log(self, part: Part, positions: list[Place], publish: Publish | None = None) -> Refolded:
         """The states at some places, folded again from the log; Unavailable when its beginning is gone."""
+        latest = await latest_epoch(self.settings)
+        if latest is not None and latest.epoch == self.settings.epoch:
+            raise Unavailable(f"customers have moved here with epoch {latest.epoch}, from another log")
         first, end = await self.bounds.of(part.topic, part.partition)
         if first > 0:
             raise Unavailable(f"the log begins at {first:,}: the broker has deleted what was before")

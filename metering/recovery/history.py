@@ -17,6 +17,7 @@ from metering.catalog.wire import from_record
 from metering.errors import UserError
 from metering.settings import Settings
 from metering.sinks.client import connect
+from metering.stopping import stop
 from metering.topics import Names
 
 _ENDLESS = 1 << 62
@@ -103,7 +104,7 @@ async def _on_topic(brokers: str, topic: str) -> dict[int, Published]:
             hint="is the broker running (`metering local status`), and were the topics applied?",
         ) from error
     finally:
-        await consumer.stop()
+        await stop(consumer)
     return found
 
 

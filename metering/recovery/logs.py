@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError
 
 from metering.errors import UserError
 from metering.state.fold import Chunk
+from metering.stopping import stop
 from metering.transport import whole_batches
 
 SILENCE_SECONDS = 60.0  # a broker that sends nothing for so long is away
@@ -42,7 +43,7 @@ async def read_chunks(
                 hint="is the broker reachable, and were the topics created (`metering topics apply`)?",
             ) from error
         finally:
-            await consumer.stop()
+            await stop(consumer)
 
 
 async def _fetch(consumer: AIOKafkaConsumer, tp: TopicPartition) -> list[Chunk]:

@@ -65,7 +65,7 @@ async def _from_journal(copies: Copies, part: Part) -> Rebuilt:
         return Rebuilt(part, None, "", "the journal is empty; nothing was changed")
     saved, outputs = found
     _put_on_disk(copies, part, saved)
-    await copies.publisher.publish(part.partition, outputs)
+    await copies.publisher.publish_results(part.partition, outputs)
     return Rebuilt(part, saved.offset, canonical(saved).digest, "")
 
 
@@ -90,7 +90,7 @@ async def _from_log(copies: Copies, part: Part) -> Rebuilt:
 
 
 async def _publish(copies: Copies, part: Part, changes: Changes) -> None:
-    await copies.publisher.publish(part.partition, changes.outputs)
+    await copies.publisher.publish_results(part.partition, changes.outputs)
 
 
 async def _target(copies: Copies, part: Part) -> Place | None:

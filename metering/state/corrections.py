@@ -17,7 +17,7 @@ from metering.state.calendar import period_of
 from metering.state.fold import Output
 from metering.state.postings import Slot
 from metering.state.rate_state import RateState
-from metering.state.settle import ADJUSTS, Settling, unknown_customer
+from metering.state.settle import ADJUSTS, Settling, Touched, unknown_customer
 
 
 class Corrected(NamedTuple):
@@ -78,7 +78,7 @@ class Corrections:
         carried = self._state.books.carried(account, period)
         return members, rate_period(members, uses, calendar.period(period), carried=carried, closing=True)
 
-    def restate(self, account: str, period: str, catalog: Catalog, stamp: str) -> Restated:
+    def restate(self, account: str, period: str, catalog: Catalog, touched: Touched) -> Restated:
         """Charge a closed period again; what stands elsewhere for it is settled with the rest."""
         members, rated = self.rate(account, period, catalog)
         outputs: list[Output] = []
@@ -88,7 +88,8 @@ class Corrections:
             rows = [row for row in rated.rows if row.customer == customer]
             missing = [error for error in rated.unpriced if error.customer == customer]
             before = self._state.sums(slot)
-            made = self._settling.errors(slot, missing, 0, stamp) + self._settling.rows(slot, rows, 0, stamp)
+            made = self._settling.errors(slot, missing, 0, touched.stamp)
+            made += self._settling.rows(slot, rows, 0, touched)
             if made:
                 changed.append(customer)
             self._post_moved(slot, before, rows)

@@ -42,11 +42,15 @@ class Chunk(NamedTuple):
 
 
 class Output(msgspec.Struct, frozen=True, array_like=True):
-    """One record for one of our topics, for the partition that the fold owns; no value is a tombstone."""
+    """One record for one of our topics, for the partition that the fold owns; no value is a tombstone.
+
+    `keeps_key`: readers find it by its key, so that no owner may mark it (see `Publisher`).
+    """
 
     topic: str
     key: bytes | None
     value: bytes | None
+    keeps_key: bool = False
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -73,7 +77,8 @@ class Changes(msgspec.Struct, frozen=True):
     """All that one checkpoint has to make durable, in a form that can be repeated.
 
     `offset` is the position that the state includes; `header` is the fold's own small state
-    (counters, watermark). `sequence` tells states at one offset apart: requests move it on.
+    (counters, watermark). `revision` is the catalog revision that it was rated under, see `Fold`;
+    `sequence` tells states at one offset apart: requests move it on.
     """
 
     epoch: int
@@ -83,6 +88,7 @@ class Changes(msgspec.Struct, frozen=True):
     segments: list[Segment]
     expired_before: int
     outputs: list[Output]
+    revision: int = 0
     sequence: int = 0
 
 
@@ -94,6 +100,12 @@ class Saved(NamedTuple):
     entries: Iterable[Entry]
     segments: Iterable[Segment]
     sequence: int = 0
+    revision: int = 0
+
+    @property
+    def state(self) -> tuple[int, int, int, bytes]:
+        """What tells one copy of a state from another."""
+        return self.offset, self.sequence, self.revision, self.header
 
 
 class Fold(Protocol):

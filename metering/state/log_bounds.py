@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from metering.stopping import stop
+
 _ANSWER_MS = 5_000
 
 
@@ -42,4 +44,4 @@ class LogBounds:
     async def close(self) -> None:
         """Release the connection."""
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop(self._consumer)

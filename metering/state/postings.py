@@ -41,6 +41,7 @@ class Row(NamedTuple):
     currency: str
     content: bytes
     what: tuple[str, str, str, str] = _PLAIN  # of an adjustment: meter, model, card, version
+    touched: int = 0  # behind the record of the log that touched it last; it was not remembered before
 
 
 def charge_record(row: ChargeRow, period: str, corrects: str = "") -> Charge:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
+from secrets import token_hex
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from metering.state.fold import Output
 log = structlog.get_logger()
 
 BATCH_BYTES = 12 << 20  # below the broker's limit of 16 MiB, with room for its framing
+_MARK_BYTES = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 Keyed = tuple[bytes | None, bytes | None]
@@ -26,6 +28,11 @@ class Publisher:
         self._brokers = brokers
         self._timeout_ms = timeout_ms
         self._producer: Any = None
+        self._mark = token_hex(_MARK_BYTES)
+
+    def renew(self) -> None:
+        """Mark the keys of results anew: what was sent before, and lands late, takes none of them away."""
+        self._mark = token_hex(_MARK_BYTES)
 
     async def start(self) -> None:
         """Connect; a broker that cannot be reached is tried again."""
@@ -60,12 +67,24 @@ class Publisher:
 
     async def publish(self, partition: int, outputs: Sequence[Output]) -> None:
         """Publish outputs to their topics, in order within each topic, and wait for all."""
-        topics: dict[str, list[Keyed]] = {}
+        await self._publish(partition, outputs, is_marked=False)
+
+    async def publish_results(self, partition: int, outputs: Sequence[Output]) -> None:
+        """Publish what a fold makes, as `publish` does, under keys that no other owner uses.
+
+        Compaction keeps the last record of a key, readers keep the highest version: under one key, what
+        a worker that was replaced writes late would be all that is left.
+        """
+        await self._publish(partition, outputs, is_marked=True)
+
+    async def _publish(self, partition: int, outputs: Sequence[Output], *, is_marked: bool) -> None:
+        topics: dict[tuple[str, bool], list[Keyed]] = {}
         for output in outputs:
-            topics.setdefault(output.topic, []).append((output.key, output.value))
-        for topic, records in topics.items():
+            place = output.topic, is_marked and not output.keeps_key
+            topics.setdefault(place, []).append((output.key, output.value))
+        for (topic, marked), records in topics.items():
             for batch in self._batches(records):
-                await self._deliver(topic, partition, batch)
+                await self._deliver(topic, partition, batch, is_marked=marked)
 
     async def append_at_once(self, topic: str, partition: int, records: Sequence[Keyed]) -> int:
         """Append records as one Kafka record batch, all or none; the offset of the first."""
@@ -93,15 +112,19 @@ class Publisher:
         if batch:
             yield batch
 
-    async def _deliver(self, topic: str, partition: int, records: Sequence[Keyed]) -> int:
+    async def _deliver(
+        self, topic: str, partition: int, records: Sequence[Keyed], *, is_marked: bool = False
+    ) -> int:
         """Send one batch until the broker has it; what it says twice is absolute, so harmless."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                return await self._send(topic, partition, records)
+                keyed = _marked(records, self._mark) if is_marked else records
+                return await self._send(topic, partition, keyed)
             except (MessageSizeTooLargeError, RecordTooLargeError):
                 raise  # no retry makes it smaller
             except (KafkaError, OSError) as error:
+                self.renew()  # this one may still be on its way, and land behind what follows
                 pause = await _pause_after(error, pause, topic=topic, partition=partition)
 
     async def _send(self, topic: str, partition: int, records: Sequence[Keyed]) -> int:
@@ -113,6 +136,11 @@ class Publisher:
         sent = await (await self._producer.send_batch(builder, topic, partition=partition))
         first: int = sent.offset
         return first
+
+
+def _marked(records: Sequence[Keyed], mark: str) -> list[Keyed]:
+    """The keys are JSON arrays (see `records.key`) and stay such, with the mark as the last element."""
+    return [(key and key[:-1] + b',"%s"]' % mark.encode(), value) for key, value in records]
 
 
 async def _pause_after(error: Exception, pause: float, **facts: object) -> float:

@@ -66,6 +66,11 @@ def account_of_entry(raw: bytes) -> str | None:
     return account
 
 
+def _own(topic: str, place: bytes, value: bytes | None) -> Output:
+    """A record that people read by its key: what replaced us must find it under the same one."""
+    return Output(topic, place, value, keeps_key=True)
+
+
 class QuotaPart:
     """The quotas that a meter fold keeps; `requests` is the next offset of `quota.checks`."""
 
@@ -149,7 +154,7 @@ class QuotaPart:
             return
         reply = self._reply(request)
         place = reply.client.encode("utf-8", "surrogatepass")
-        self._replies.append(Output(self._rules.replies_topic, place, encode(reply)))
+        self._replies.append(_own(self._rules.replies_topic, place, encode(reply)))
 
     def _reply(self, request: Request) -> Reply:
         catalog = self._catalog
@@ -185,6 +190,11 @@ class QuotaPart:
         return self._quotas.desk.sequence
 
     @property
+    def clock(self) -> int:
+        """The append time that the fold has reached (epoch ms); 0 before the first record."""
+        return self._quotas.desk.clock
+
+    @property
     def is_urgent(self) -> bool:
         """Whether a decision has changed or a reply waits: publish at once."""
         return self._quotas.is_urgent or bool(self._replies)
@@ -206,8 +216,8 @@ class QuotaPart:
     def take(self, offset: int, upto: int) -> tuple[list[Output], list[Entry]]:
         """What has changed since the last call, with all events before `offset` in it."""
         rules, taken = self._rules, self._quotas.take(offset)
-        outputs = [Output(rules.state_topic, key, value) for key, value in taken.states]
-        outputs += [Output(rules.events_topic, key, value) for key, value in taken.events]
+        outputs = [_own(rules.state_topic, key, value) for key, value in taken.states]
+        outputs += [_own(rules.events_topic, key, value) for key, value in taken.events]
         outputs += self._replies
         self._replies, self._dirty = [], False
         return outputs, [Entry(key, value, upto) for key, value in taken.entries]

@@ -26,7 +26,7 @@ from metering.state.corrections import Corrections
 from metering.state.fold import Changes, Chunk, Output, Saved, place_in_log
 from metering.state.postings import Books, Revision, Slot, post_close
 from metering.state.rate_state import RateState
-from metering.state.settle import Settling, unknown_customer
+from metering.state.settle import Settling, Touched, unknown_customer
 from metering.state.totals import usage_of
 
 HEAVY_SLOTS = 5_000
@@ -62,7 +62,10 @@ class RateFold:
         self._state = RateState()
         self._open_periods: set[str] = set()
         self._kept: set[str] = set()  # closed periods that late usage may still correct
-        self._changed: dict[tuple[str, str], int] = {}  # account, period → first hour that changed
+        # Account, period → hour from which it changed → behind the record that changed it; 0: none did.
+        self._changed: dict[tuple[str, str], dict[int, int]] = {}
+        self._late_at = 0  # behind the last record that was late
+        self._has_adopted = False
         self._settling = Settling(self._state, rules.charges_topic)
         self._corrections = Corrections(self._state, self._settling, self._is_closed)
         self._posted: list[Output] = []  # at closes and restatements, since the last checkpoint
@@ -87,10 +90,11 @@ class RateFold:
         if catalog.revision <= self._revision:
             return
         if self.offset is not None and self._revision:
+            self._has_adopted = True
             for slot in self._state.slots():
-                self._mark(slot, 0)
+                self._mark(slot, 0, 0)
             for period in self._open_periods:
-                self._mark_recurring(period)
+                self._mark_recurring(period, 0)
             self._dirty = True
         self._revision = catalog.revision
 
@@ -102,16 +106,16 @@ class RateFold:
         if int(record.version) >> EPOCH_SHIFT < self.rules.epoch:
             return  # a late write of a worker of before: its customers may have moved away
         if isinstance(record, HourlyTotal):
-            self._fold_total(record)
+            self._fold_total(record, offset + 1)
         elif isinstance(record, Restatement):
-            self._restate(record, self._stamp(offset + 1))
+            self._restate(record, offset + 1)
         elif record.time > self.watermark:
-            self._pass_time(record.time, self._stamp(offset + 1))
+            self._pass_time(record.time, offset + 1)
 
     def _stamp(self, offset: int) -> str:
         return str(version(self.rules.epoch, offset, self._revision))
 
-    def _fold_total(self, record: HourlyTotal) -> None:
+    def _fold_total(self, record: HourlyTotal, at: int) -> None:
         slot = Slot(record.customer, period_of(record.hour))
         if self._is_beyond_correction(slot.period):
             return  # a replay: the meter fold refuses what is new beyond the horizon
@@ -128,10 +132,11 @@ class RateFold:
             return
         if self._is_closed(slot.period):
             self._close_empty(slot.period)
+            self._late_at = at
             self._corrections.note(self._account_of(slot.customer), slot.period)
             return
         self._open_periods.add(slot.period)
-        self._mark(slot, record.hour)
+        self._mark(slot, record.hour, at)
 
     def _close_empty(self, period: str) -> None:
         """A period that had nothing when its time was over is closed since then."""
@@ -143,16 +148,16 @@ class RateFold:
     def _is_closed(self, period: str) -> bool:
         return is_closed(period, self.watermark, self.rules.grace_hours)
 
-    def _pass_time(self, watermark: int, stamp: str) -> None:
+    def _pass_time(self, watermark: int, at: int) -> None:
         grace = self.rules.grace_hours
         is_closing = open_from(watermark, grace) != open_from(self.watermark, grace)
         if is_closing:
-            self._posted += self._settle_changed(stamp)  # with the periods that are open now
-        self._advance(watermark)
+            self._posted += self._settle_changed(at)  # with the periods that are open now
+        self._advance(watermark, at)
         if is_closing:
-            self._posted += self._settle_changed(stamp) + self._close_periods(stamp)
+            self._posted += self._settle_changed(at) + self._close_periods(at)
 
-    def _advance(self, watermark: int) -> None:
+    def _advance(self, watermark: int, at: int) -> None:
         """Let time pass: a period that begins has its recurring fees, also when its usage came before."""
         entered = period_of(watermark // 1_000)
         if not self._first_period:
@@ -161,24 +166,24 @@ class RateFold:
         for period in calendar.periods_between(max(known, self._first_period), entered):
             if period != known and period not in self._state.closed:
                 self._open_periods.add(period)
-                self._mark_recurring(period)
+                self._mark_recurring(period, at)
         self.watermark = watermark
 
-    def _mark(self, slot: Slot, hour: int) -> None:
-        self._mark_account(self._account_of(slot.customer), slot.period, hour)
+    def _mark(self, slot: Slot, hour: int, at: int) -> None:
+        self._mark_account(self._account_of(slot.customer), slot.period, hour, at)
 
     def _account_of(self, customer: str) -> str:
         assert self._accounts is not None
         return self._accounts.catalog.account_of(customer)
 
-    def _mark_account(self, account: str, period: str, hour: int) -> None:
-        known = self._changed.get((account, period))
-        self._changed[account, period] = hour if known is None else min(known, hour)
+    def _mark_account(self, account: str, period: str, hour: int, at: int) -> None:
+        marks = self._changed.setdefault((account, period), {})
+        marks[hour] = max(at, marks.get(hour, 0))
 
-    def _mark_recurring(self, period: str) -> None:
+    def _mark_recurring(self, period: str, at: int) -> None:
         assert self._accounts is not None
         for account in self._accounts.recurring:
-            self._mark_account(account, period, 0)
+            self._mark_account(account, period, 0, at)
 
     @property
     def revision(self) -> int:
@@ -196,7 +201,7 @@ class RateFold:
         """What has changed since the last call; None when nothing has."""
         if not self._dirty or self.offset is None or self._accounts is None:
             return None
-        outputs = self._posted + self._settle_changed(self._stamp(self.offset))
+        outputs = self._posted + self._settle_changed(self.offset)
         self._forget_old()
         self._posted, self._dirty = [], False
         header = _Header(self.watermark, self._revision, self._first_period)
@@ -208,16 +213,19 @@ class RateFold:
             segments=[],
             expired_before=0,
             outputs=outputs,
+            revision=self._revision,
         )
 
-    def _settle_changed(self, stamp: str) -> list[Output]:
+    def _settle_changed(self, offset: int) -> list[Output]:
         """Rate what has changed, corrections of closed periods first."""
-        outputs = self._correct(stamp)
+        outputs = self._correct(self._stamp(offset))
         self._mark_followers()
         for account, period in sorted(self._changed):
-            since = self._changed[account, period]
-            outputs += self._settle(account, period, self._rate(account, period, since=since), stamp)
-        self._changed = {}
+            marks = self._changed[account, period]
+            rated = self._rate(account, period, since=min(marks))
+            touched = Touched.by(self._stamp, offset, marks, has_adopted=self._has_adopted)
+            outputs += self._settle(account, period, rated, touched)
+        self._changed, self._has_adopted = {}, False
         return outputs
 
     def _correct(self, stamp: str) -> list[Output]:
@@ -226,7 +234,7 @@ class RateFold:
         self._open_periods |= corrected.periods
         for account in corrected.accounts:
             for period in self._open_periods:
-                self._mark_account(account, period, 0)
+                self._mark_account(account, period, 0, self._late_at)
         return corrected.outputs
 
     def _mark_followers(self) -> None:
@@ -234,8 +242,9 @@ class RateFold:
         assert self._accounts is not None
         for account, period in list(self._changed):
             if self._accounts.has_contract_scope(account):
+                at = max(self._changed[account, period].values())
                 for later in (p for p in self._open_periods if p > period):
-                    self._mark_account(account, later, 0)
+                    self._mark_account(account, later, 0, at)
 
     def _rate(self, account: str, period: str, *, since: int = 0, closing: bool = False) -> Rated:
         assert self._accounts is not None
@@ -264,15 +273,15 @@ class RateFold:
 
     # -- what was rated against what was published -----------------------------------------------
 
-    def _settle(self, account: str, period: str, rated: Rated, stamp: str) -> list[Output]:
+    def _settle(self, account: str, period: str, rated: Rated, touched: Touched) -> list[Output]:
         customers = self._customers(account, rated)
         outputs: list[Output] = []
         for customer in customers:
             slot = Slot(customer, period)
             rows = [row for row in rated.rows if row.customer == customer]
             missing = [error for error in rated.unpriced if error.customer == customer]
-            outputs += self._settling.errors(slot, missing, rated.since, stamp)
-            outputs += self._settling.rows(slot, rows, rated.since, stamp)
+            outputs += self._settling.errors(slot, missing, rated.since, touched.stamp)
+            outputs += self._settling.rows(slot, rows, rated.since, touched)
         return outputs
 
     def _customers(self, account: str, rated: Rated) -> list[str]:
@@ -282,12 +291,12 @@ class RateFold:
 
     # -- the close -------------------------------------------------------------------------------
 
-    def _close_periods(self, stamp: str) -> list[Output]:
+    def _close_periods(self, at: int) -> list[Output]:
         outputs: list[Output] = []
         for period in sorted(self._open_periods):
             if self._is_closed(period):
                 for account in self._accounts_in(period):
-                    outputs += self._close(account, period, stamp)
+                    outputs += self._close(account, period, at)
                 self._open_periods.discard(period)
                 self._state.close(period, self.watermark)
                 self._kept.add(period)
@@ -299,23 +308,26 @@ class RateFold:
         used = {catalog.account_of(s.customer) for s in self._state.slots() if s.period == period}
         return sorted(used | self._accounts.recurring)
 
-    def _close(self, account: str, period: str, stamp: str) -> list[Output]:
+    def _close(self, account: str, period: str, at: int) -> list[Output]:
         rated = self._rate(account, period, closing=True)
-        outputs = self._settle(account, period, rated, stamp)
+        touched = Touched(self._stamp, at)
+        outputs = self._settle(account, period, rated, touched)
         began = self._state.carries(account)
         self._state.set_carries(account, rated.carries)
         for customer in self._customers(account, rated):
             slot = Slot(customer, period)
             if self._state.is_known(slot):
                 books = self._books(slot, rated)
-                outputs.append(post_close(self.rules.charges_topic, slot, books, self.watermark, stamp))
+                outputs.append(
+                    post_close(self.rules.charges_topic, slot, books, self.watermark, self._stamp(at))
+                )
                 self._corrections.post(slot)
         if rated.rows:
             assert self._accounts is not None
             self._state.books.close(self._accounts.catalog, account, period, rated.rows, began)
         return outputs
 
-    def _restate(self, record: Restatement, stamp: str) -> None:
+    def _restate(self, record: Restatement, at: int) -> None:
         """Charge a closed period again, with all that is known of it by now, and close it anew."""
         slot = Slot(record.customer, record.period)
         is_replay = int(record.version) <= self._state.restated(slot)
@@ -323,15 +335,18 @@ class RateFold:
             return
         assert self._accounts is not None
         self._close_empty(slot.period)
-        catalog = self._accounts.catalog
-        restated = self._corrections.restate(self._account_of(slot.customer), slot.period, catalog, stamp)
+        account, touched = self._account_of(slot.customer), Touched(self._stamp, at)
+        restated = self._corrections.restate(account, slot.period, self._accounts.catalog, touched)
+        self._late_at = at
         self._posted += restated.outputs
         for customer in sorted({slot.customer, *restated.customers}):
             one = Slot(customer, slot.period)
             number = self._state.restate(one, int(record.version) if one == slot else 0)
             revision = Revision(number, tuple(record.approvals))
             books, watermark = self._books(one, restated.rated), self._state.closed[slot.period]
-            self._posted.append(post_close(self.rules.charges_topic, one, books, watermark, stamp, revision))
+            self._posted.append(
+                post_close(self.rules.charges_topic, one, books, watermark, touched.stamp, revision)
+            )
 
     def _books(self, slot: Slot, rated: Rated) -> Books:
         currencies = {r.origin.currency for r in rated.rows if r.customer == slot.customer}

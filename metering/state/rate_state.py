@@ -90,7 +90,7 @@ class RateState:
     def set_row(self, slot: Slot, place: Place, row: Row) -> None:
         """Remember a row that is being published."""
         self._rows.setdefault(slot, {})[place] = row
-        value = (str(row.amount), str(row.quantity), row.currency, row.content, row.what)
+        value = (str(row.amount), str(row.quantity), row.currency, row.content, row.what, row.touched)
         self._set(key("row", *slot, *place), value)
 
     def drop_row(self, slot: Slot, place: Place) -> None:
@@ -194,8 +194,9 @@ class RateState:
             slot = Slot(place[0], place[1])
             self._uses.setdefault(slot, {})[use.hour, use.meter, use.dimensions] = _Held(use, version)
         elif kind == "row":
-            amount, quantity, currency, content, (meter, model, card, version) = value
-            row = Row(int(amount), int(quantity), currency, content, (meter, model, card, version))
+            amount, quantity, currency, content, (meter, model, card, version), *touched = value
+            what = (meter, model, card, version)
+            row = Row(int(amount), int(quantity), currency, content, what, *touched)
             self._rows.setdefault(Slot(*place[:2]), {})[place[2], place[3]] = row
         else:
             self._errors.setdefault(Slot(*place[:2]), {})[place[2], place[3]] = value[0]

@@ -7,10 +7,11 @@ import pytest
 
 from metering.audit import run_audit
 from metering.demo.pipeline import Pipeline
-from metering.epochs import latest_epoch, refuse_other_epoch
+from metering.epochs import latest_epoch, refuse_lost_state, refuse_other_epoch
 from metering.errors import UserError
 from metering.grow import Growth, _Work, grow
 from metering.producer import UsageProducer
+from metering.recovery.verify import verify
 from metering.settings import Settings
 from metering.sinks.client import connect
 from metering.sinks.queries import Books
@@ -107,6 +108,13 @@ def test_a_deployment_grows_while_producers_go_on(
         audit = run_audit(client)
     assert not audit.differences
     assert audit.charges > 0
+    latest = asyncio.run(latest_epoch(new))
+    topic = Names(new).events
+    with pytest.raises(UserError, match="folder and journal of its state are lost"):
+        refuse_lost_state(new, latest, topic, partition_of("c0", 4))
+    refuse_lost_state(old, latest, topic, partition_of("c0", 4))  # another epoch: nothing is said of it
+    (checked, *_) = asyncio.run(verify(new, partition_of("c0", 4)))
+    assert "moved here with epoch 2" in checked.no_log
 
 
 def refusals_of_a_start(settings: Settings, pipeline: Pipeline) -> str:

@@ -22,9 +22,11 @@ Step = dict[str, Any]
 class Story:
     """An owner, and what a reader sees and is asked; `at` of a step is the reader's own clock."""
 
-    def __init__(self, title: str, *limits: dict[str, Any], skew: int = 0, **more: Any) -> None:
+    def __init__(
+        self, title: str, *limits: dict[str, Any], skew: int = 0, lag_ms: int = 1_000, **more: Any
+    ) -> None:
         self.title = title
-        self.owner: Quotas = quotas(catalog({"limits": limits or [LIMIT], **more}))
+        self.owner: Quotas = quotas(catalog({"limits": limits or [LIMIT], **more}), lag_ms=lag_ms)
         self.now, self.skew, self.offset = START, skew, 0
         self.steps: list[Step] = []
 
@@ -294,6 +296,28 @@ def trust() -> list[Story]:
     soft = {**LIMIT, "kind": "soft"}
     return [
         Story("before the topic is read the owner is asked").check(1, "reserve not_ready"),
+        Story("a view that is behind: the strict zone is as wide as it is old")
+        .begin()
+        .used(20)
+        .wait(62_000)
+        .sync()
+        .wait(1_500)
+        .check(79, "allow ok")
+        .wait(1_500)
+        .check(78, "allow ok")
+        .check(79, "reserve behind l")
+        .check(80, "reserve strict_zone l")
+        .check(81, "deny limit_reached l")
+        .check(0, "allow ok"),
+        Story("how old a view may be is in the heartbeat", lag_ms=200)
+        .begin()
+        .wait(3_000)
+        .check(90, "allow ok")
+        .check(91, "reserve behind l"),
+        Story("what has no bound is never behind", {**LIMIT, "kind": "soft"})
+        .begin()
+        .wait(30_000)
+        .check(500, "allow ok"),
         Story("the view is too old: a hard limit denies")
         .begin()
         .wait(60_000)

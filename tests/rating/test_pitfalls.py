@@ -364,7 +364,7 @@ def test_late_usage_without_a_price_is_an_error_and_not_zero() -> None:
     """Usage of a closed period that no price takes costs nothing, and nobody is told."""
     late = hourly(1, 5, 2, dimensions={"kind": "y"})
     made = rate([hourly(0, 5, 1, dimensions={"kind": "x"}), watermark(CLOSE)], [late], text=MATRIX)
-    assert [type(r) for r in made] == [Charge, PeriodClose, RatingError]
+    assert [type(r) for r in made if getattr(r, "card", True)] == [Charge, PeriodClose, RatingError]
 
 
 def test_a_quiet_partition_closes_its_period() -> None:

@@ -13,7 +13,8 @@ from metering.state.checkpoint import DurableFold
 from metering.state.dedupe import DAY_MS, HORIZON_DAYS
 from metering.state.fold import Changes, Entry, Output, Saved, Segment, place_in_log
 from metering.state.formats import FORMAT
-from metering.state.journal import Journal, _Pending, _Reader
+from metering.state.journal import Journal, _Reader
+from metering.state.journal_records import Pending, key_at
 from metering.state.publish import BATCH_BYTES, Publisher
 from metering.state.store import Identity, Store
 from metering.topics import Names, apply, specs
@@ -80,7 +81,7 @@ def test_pending_outputs_of_a_worker_that_was_replaced_take_nothing_away(deploym
         await journal.append(0, ours)
         replaced = opening.journal(deployment, journal._publisher, Names(deployment).events)
         for other in late:
-            parts = [Output(replaced._state_topic, k, v) for k, v in _Pending.of(other).parts.items()]
+            parts = [Output(replaced._state_topic, k, v) for k, v in Pending.of(other).parts.items()]
             await replaced._publisher.publish(0, parts)  # it dies before its position is there
         found = await journal.read(0, 1)
         assert found is not None
@@ -99,6 +100,88 @@ def test_pending_outputs_are_struck_out_by_the_next_position(deployment: Setting
         found = await journal.read(0, 1)
         assert found is not None
         assert found[1] == []
+
+    with_journal(deployment, work)
+
+
+def test_a_position_that_lands_late_finds_its_pending_outputs(deployment: Settings) -> None:
+    """Its request was on the way when its worker died, and its successor began from the position before."""
+    late = msgspec.structs.replace(BEFORE, offset=30, outputs=[Output("somewhere", b"k", b"late")])
+
+    async def work(journal: Journal) -> None:
+        await journal.append(0, BEFORE)
+        parts = [Output(journal._state_topic, k, v) for k, v in Pending.of(late).parts.items()]
+        await journal._publisher.publish(0, parts)
+        successor = opening.journal(deployment, journal._publisher, Names(deployment).events)
+        found = await successor.read(0, 1)
+        assert found is not None
+        assert found[0].offset == 10
+        await journal.append(0, late)
+        await successor.append(0, msgspec.structs.replace(BEFORE, offset=20))
+        found = await successor.read(0, 1)
+        assert found is not None
+        assert (found[0].offset, found[1]) == (30, late.outputs)
+
+    with_journal(deployment, work)
+
+
+def test_a_stale_position_behind_a_newer_one_does_not_outlive_it(deployment: Settings) -> None:
+    """Compaction keeps the last record of each key: of two positions it must keep both."""
+
+    async def work(journal: Journal) -> None:
+        replaced = opening.journal(deployment, journal._publisher, Names(deployment).events)
+        await journal.append(0, msgspec.structs.replace(BEFORE, offset=20))
+        await replaced.append(0, BEFORE)
+        reader = _Reader(deployment.brokers(), journal._state_topic, 0)
+        kept = list({key: value async for key, value in reader.records()}.items())
+        await journal.strike_out(0)
+        await journal._publisher.append(journal._state_topic, 0, kept)
+        found = await journal.read(0, 1)
+        assert found is not None
+        assert found[0].offset == 20
+        await journal.append(0, msgspec.structs.replace(BEFORE, offset=40))
+        held = {key: value async for key, value in reader.records()}
+        (position,) = [key for key, value in held.items() if key.startswith(b"p") and value]
+        assert position.startswith(key_at(b"p", place_in_log(1, 40)))
+
+    with_journal(deployment, work)
+
+
+def test_a_state_of_before_does_not_go_on_with_less_than_the_revision_that_another_owner_had(
+    deployment: Settings,
+) -> None:
+    """Its rows would lose against those that are rated under the newer one, for ever once it closes."""
+
+    async def work(journal: Journal) -> None:
+        held = Store(deployment.home / "state", Identity(FORMAT, "r", "hourly", 0, 1))
+        ours = msgspec.structs.replace(BEFORE, outputs=[], revision=1)
+        held.write(ours)
+        held.settle(ours, journal.known(0))
+        await journal.append(0, ours)
+        other = opening.journal(deployment, journal._publisher, Names(deployment).events)
+        await other.append(0, msgspec.structs.replace(ours, revision=2))
+        fresh = opening.journal(deployment, journal._publisher, Names(deployment).events)
+        assert await fresh.position(0, 1) == 10
+        assert fresh.revision(0) == 2
+        await fresh.append(0, msgspec.structs.replace(ours, revision=1))  # of a worker that was replaced
+        found = await fresh.read(0, 1)
+        assert found is not None
+        assert fresh.revision(0) == 2
+        held.close()
+
+    with_journal(deployment, work)
+
+
+def test_a_new_revision_at_the_same_place_keeps_its_pending_outputs(deployment: Settings) -> None:
+    """The worker died before it had published them, and a late copy of the position before landed behind."""
+    newer = msgspec.structs.replace(BEFORE, outputs=[Output("somewhere", b"k", b"newer")], revision=2)
+
+    async def work(journal: Journal) -> None:
+        for one in (BEFORE, newer, BEFORE):
+            await journal.append(0, one)
+        found = await journal.read(0, 1)
+        assert found is not None
+        assert found[1] == newer.outputs
 
     with_journal(deployment, work)
 

@@ -153,8 +153,10 @@ def _positions(books: Books, parameters: dict[str, str]) -> list[tuple[Any, ...]
 def _closes(books: Books, _: dict[str, str]) -> list[tuple[Any, ...]]:
     people = {row["customer"]: row for row in books.current("catalog_customers")}
     columns = ("customer", "period", "currency", "rows", "errors", "amount", "digest", "revision")
+    by_revision = sorted(books.current("period_closes"), key=lambda c: c["revision"])
+    latest = {(close["period"], close["customer"]): close for close in by_revision}
     rows = []
-    for close in sorted(books.current("period_closes"), key=lambda c: (c["period"], c["customer"])):
+    for _, close in sorted(latest.items()):
         person = people.get(close["customer"], {"name": "", "stripe_customer": ""})
         rows.append((*(close[c] for c in columns), person["name"], person["stripe_customer"]))
     return rows

@@ -133,5 +133,5 @@ class Database:
 
     def close(self) -> None:
         """Release the folder."""
-        if self._folder.holder is PROCESS.get():
+        if self._folder.holder is PROCESS.get(None):
             self._folder.holder = None

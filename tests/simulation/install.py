@@ -117,6 +117,7 @@ def installed(world: World) -> Iterator[None]:
         (writer, "random", jitter),
         (writer, "connect_async", connect),
         (publish, "random", jitter),
+        (publish, "token_hex", lambda count: jitter.randbytes(count).hex()),
         (publish, "AIOKafkaProducer", lambda **_: Producer(network)),
         (journal, "AIOKafkaConsumer", reader),
         (journal, "token_bytes", jitter.randbytes),

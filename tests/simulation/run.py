@@ -104,8 +104,8 @@ def _safeguards() -> int:
         with broken.patched():
             seed = broken.first_wrong()
             problems = [] if seed is None else simulate(seed, focus=broken.focus).verdict.problems
-        shown = next((p for p in problems if not p.startswith("counters")), *problems[:1])
-        table.add_row(broken.name, "none is" if seed is None else str(seed + 1), shown[:70])
+        told = [p for p in problems if not p.startswith("counters")] + [*problems, ""]
+        table.add_row(broken.name, "none is" if seed is None else str(seed + 1), told[0][:70])
     console.print(table)
     return 0
 

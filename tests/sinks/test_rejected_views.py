@@ -80,8 +80,8 @@ def test_open_letters_are_those_without_an_action(client: Any) -> None:
 
 def test_letters_are_counted_by_reason_and_state(client: Any) -> None:
     assert Letters(client, TOPIC).count(Filter()) == {
-        "unknown_type": {"open": 1, "retried": 2, "discarded": 1},
-        "not_a_number": {"open": 1, "retried": 0, "discarded": 1},
+        "unknown_type": {"open": 1, "retried": 2, "approved": 0, "discarded": 1},
+        "not_a_number": {"open": 1, "retried": 0, "approved": 0, "discarded": 1},
     }
 
 

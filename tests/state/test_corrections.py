@@ -104,6 +104,14 @@ def late(*, texts: list[str] | None = None, restart: bool = False) -> list[Chang
     return run([first, [total("2023-11", 0, 900, 2)]], texts or [TEXT], restart=restart)
 
 
+def test_an_adjustment_that_is_needed_no_more_is_taken_back_by_every_owner() -> None:
+    """One that published it before the usage was taken back, and one that never had to."""
+    first = [total("2023-11", 0, 600, 1), watermark("2023-11")]
+    values = [total("2023-11", 0, 900, 2), total("2023-11", 0, 600, 3)]
+    replaced, owner = run([first, values[:1]], [TEXT]), run([first, values], [TEXT])
+    assert [row.corrects for row in current(replaced + owner)] == [""]
+
+
 def test_an_adjustment_stands_in_the_next_open_period_and_names_the_closed_one() -> None:
     (row,) = [r for r in current(late()) if r.corrects]
     assert (row.period, row.price, row.corrects, row.amount) == (

@@ -107,14 +107,7 @@ def crash_at(durable: DurableFold, step: str, monkeypatch: pytest.MonkeyPatch) -
     elif step == "journal":
         monkeypatch.setattr(durable._journal, "append", die)
     elif step == "outputs":
-        journal_publish = durable._publisher.publish
-
-        async def publish(partition: int, outputs: list[Any]) -> None:
-            if any(o.topic.endswith(("usage.hourly", "usage.rejected")) for o in outputs):
-                raise Crash
-            await journal_publish(partition, outputs)
-
-        monkeypatch.setattr(durable._publisher, "publish", publish)
+        monkeypatch.setattr(durable._publisher, "publish_results", die)
     else:
         monkeypatch.setattr(durable._store, "settle", die_now)
 
@@ -271,4 +264,5 @@ def test_changes_say_everything_in_a_form_that_can_be_repeated() -> None:
         "expired_before",
         "outputs",
         "sequence",
+        "revision",
     }
