@@ -333,7 +333,7 @@ def test_readers_are_told_where_a_customer_is_before_it_uses_anything() -> None:
     assert child.state().posted == str(60 * ONE)
     again = Life(to, 2, saved=child.saved)
     assert again.fold.quotas is not None
-    assert not again.fold.quotas.is_dirty
+    assert not again.fold.quotas.is_urgent
 
 
 def test_a_request_in_a_partition_that_is_not_its_customers_is_refused() -> None:
