@@ -52,6 +52,13 @@ class Gate:
     denied_until: int = 0
     _sent: deque[Own] = field(default_factory=deque)
 
+    def follow(self, beat: Beat) -> None:
+        """Listen to another partition: what was sent to the one before is in the states that moved."""
+        if beat is self.beat:
+            return
+        self.beat = beat
+        self.prune(NO_BOUND)
+
     def take_card(self, card: LimitCard) -> None:
         """Take the definition of the limit."""
         self.card = card

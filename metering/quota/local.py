@@ -115,7 +115,7 @@ class LocalView:
         spots: dict[str, tuple[Gate, ...]] = {}
         for card in record.limits:
             gate = self._gate(record.account, card.scope, card.id, partition)
-            gate.beat = self._beat(partition)  # the customer may have moved to another partition
+            gate.follow(self._beat(partition))  # the customer may have moved to another partition
             gate.take_card(card)
             spots[card.meter] = (*spots.get(card.meter, ()), gate)
         self._meters[customer] = set(spots)

@@ -209,6 +209,7 @@ _SAVING = _focus("crash", "power loss", "machine lost", "answer lost", "slow")
 _STORING = _focus("sink crash", "sink freeze", "database crash", "insert refused", "insert answer lost")
 _BILLING = _focus("billing crash", "provider failed", "provider answer lost")
 _AWAY = _focus("retention", "machine lost")
+_LATE = _focus("request late", "request doubled")
 
 BROKEN = (
     Broken("seek to the state's position", Worker, "_start_of", trust_the_group),
@@ -222,7 +223,7 @@ BROKEN = (
     Broken("ids outlive the oldest event", topics, "_EVENT_DAYS", 1, 60, _AWAY),
     Broken("version order in the rate fold", RateState, "keep", keep_the_last, 150),
     Broken("catalog not older than the state", Worker, "_wait_for_catalog", any_catalog, 200),
-    Broken("version order in the database", Table, "is_newer", last_insert_wins, 60),
+    Broken("version order in the database", Table, "is_newer", last_insert_wins, 60, _LATE),
     Broken("rows replace by key", Table, "place_of", place_of_its_own),
     Broken("rows before their position", Sink, "flush", position_before_rows, 60, _STORING),
     Broken("a close agrees with its rows", books, "_problem", no_problem, 60, _STORING),
