@@ -30,7 +30,7 @@ func (v *View) Check(q Question) Answer {
 		at := gate{held.Account, limit.Scope, limit.ID}
 		free, room, standing := v.standing(at, limit, q.At+v.skew)
 		steps := limit.steps(q.Quantity, q.Requests)
-		wanted := new(big.Int).Add(steps, v.pending(at, limit, heard.offset))
+		wanted := new(big.Int).Add(steps, v.pending(source{at, held.partition}, limit, heard.offset))
 		isBehind := heard.isBehind(q.At-heard.seen, wanted, free, room)
 		if wanted.Cmp(free) <= 0 && !isBehind {
 			if standing != "ok" {
@@ -75,10 +75,11 @@ func (b beat) isBehind(age int64, wanted, free, room *big.Int) bool {
 }
 
 // pending is the own usage that the state does not include yet.
-func (v *View) pending(at gate, limit card, heard int64) *big.Int {
-	included, sum := max(heard, v.asOf[at]), new(big.Int)
+func (v *View) pending(from source, limit card, heard int64) *big.Int {
+	included, sum := max(heard, v.asOf[from]), new(big.Int)
 	for _, own := range v.own {
-		if slices.Contains(own.gates, at) && (own.Offset < 0 || own.Offset >= included) {
+		isLate := own.Offset < 0 || own.partition == from.partition && own.Offset >= included
+		if isLate && slices.Contains(own.gates, from.gate) {
 			sum.Add(sum, limit.steps(own.quantity, own.requests))
 		}
 	}

@@ -25,7 +25,7 @@ export class View {
   #versions = new Map() // customer → the version of its limits
   #unreadable = new Set() // customers whose limits are of a newer format
   #states = new Map() // account, scope, limit → window start → state; null is unknown
-  #asOf = new Map() // account, scope, limit → offset up to which usage is in its state
+  #asOf = new Map() // account, scope, limit, partition → offset up to which usage is in its state
   #own = []
 
   // Take a record; key and value are text, a tombstone has the value null.
@@ -71,7 +71,8 @@ export class View {
     if (record !== null) {
       if (held && BigInt(record.version) <= BigInt(held.version)) return
       windows.set(start, record)
-      this.#asOf.set(key, Math.max(this.#asOf.get(key) ?? 0, record.as_of[partition] ?? 0))
+      const from = place(key, partition)
+      this.#asOf.set(from, Math.max(this.#asOf.get(from) ?? 0, record.as_of[partition] ?? 0))
     } else if (held && held.window_end <= now + (this.#skew ?? 0)) {
       windows.delete(start) // it is over: nobody asks for it any more
     } else {
@@ -118,7 +119,7 @@ export class View {
       const key = place(profile.account, card.scope, card.id)
       const { free, room, standing } = this.#standing(key, card, now + this.#skew)
       const steps = card.counts === 'requests' ? BigInt(requests) * ONE : quantity
-      const wanted = steps + this.#pending(key, card, beat.offset)
+      const wanted = steps + this.#pending(key, card, profile.partition, beat.offset)
       const behind = isBehind(now - beat.seen, beat.fresh, wanted, free, room)
       if (wanted <= free && !behind) {
         if (standing !== 'ok') found = answer('allow', standing, card.id)
@@ -131,11 +132,12 @@ export class View {
     return found
   }
 
-  #pending(key, card, heard) {
-    const included = Math.max(heard, this.#asOf.get(key) ?? 0)
+  #pending(key, card, partition, heard) {
+    const included = Math.max(heard, this.#asOf.get(place(key, partition)) ?? 0)
     let sum = 0n
     for (const own of this.#own) {
-      if (!own.keys.includes(key) || (own.offset !== null && own.offset < included)) continue
+      if (!own.keys.includes(key)) continue
+      if (own.offset !== null && (own.partition !== partition || own.offset < included)) continue
       sum += card.counts === 'requests' ? BigInt(own.requests) * ONE : own.quantity
     }
     return sum

@@ -259,7 +259,19 @@ def own_usage() -> list[Story]:
         .begin()
         .own(90, None, "b")
         .check(11, "deny limit_reached all"),
+        _moved(),
     ]
+
+
+def _moved() -> Story:
+    """A topic has got more partitions: offsets of the one before mean nothing any more."""
+    one = Story("a customer that has moved to another partition").begin()
+    one.used(1).own(60, 5).states().check(40, "deny limit_reached l")
+    profile = next(s["record"] for s in one.steps if '"profile"' in s["record"]["key"])
+    one.record(profile["key"].encode(), profile["value"].encode(), 1)
+    beat = {"kind": "progress", "partition": 1, "offset": 0, "at": one.now, "emitted": one.now}
+    one.record(b'["progress",1]', json.dumps({**beat, "version": "1"}).encode(), 1)
+    return one.check(97, "allow ok").own(60, 0).check(40, "deny limit_reached l")
 
 
 def windows() -> list[Story]:
