@@ -37,6 +37,7 @@ RELEASE_SECONDS = 10.0  # a revoked partition is saved within this time, or not 
 FROZEN_SECONDS = 8.0  # below the session timeout: a process that slept longer may be replaced
 CATALOG_SECONDS = 5.0
 SEEK_BACK_SECONDS = 1.0
+MEND_SECONDS = 600.0  # far below the lag of compaction
 
 
 class Worker:
@@ -54,7 +55,7 @@ class Worker:
         self._last_batch: dict[TP, float] = {}
         self._usage_at: dict[TP, int] = {}  # append time of the newest usage
         self._last_seek: dict[TP, float] = {}
-        self._awake = time.monotonic()
+        self._awake = self._mended = time.monotonic()
         self._loading = 0  # a large state takes its time; that is no freeze
         self._epoch: Epoch | None = None
         self._catalog_known = asyncio.Event()
@@ -224,6 +225,10 @@ class Worker:
             for tp, durable in list(self._owned.items()):
                 if tp in self._owned:
                     await self.save(tp, durable)
+            if time.monotonic() - self._mended >= MEND_SECONDS:
+                self._mended = time.monotonic()
+                for durable in list(self._owned.values()):
+                    await durable.mend()
         except Exception as error:
             die("checkpoint_failed", error)
 
