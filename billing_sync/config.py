@@ -47,6 +47,8 @@ class BillingConfig(_Strict):
     park_alarm_days: Annotated[int, Field(ge=1)] = 7
     meter_events: tuple[MeterRule, ...] = ()
     customers: dict[str, CustomerRule] = {}
+    plans: dict[str, str] = {}  # the provider's price to our plan: its subscriptions go into the catalog
+    trial_plan: str = ""  # our plan during a trial
 
     def minimum_of(self, currency: str) -> int:
         """The smallest invoice in a currency, in minor units."""

@@ -47,6 +47,7 @@ class Caps(NamedTuple):
     charge_total: bool = False
     credit_notes: bool = False
     meter_stream: bool = False
+    subscriptions: bool = False
     key_seconds: int = 24 * 3_600
     lines_per_call: int = 100
     lines_per_invoice: int = 250
@@ -126,6 +127,26 @@ class Provider(Protocol):
 
     def delete_draft(self, external: str) -> None:
         """Remove a draft; one that is gone already is fine."""
+
+
+class HeldSubscription(NamedTuple):
+    """A subscription as the provider holds it; times in epoch seconds, 0 for none."""
+
+    external: str
+    account: str
+    customer: str  # our id from its metadata, or empty
+    currency: str
+    started: int
+    anchor: int
+    trial_end: int
+    ended: int
+
+
+class SubscriptionProvider(Provider, Protocol):
+    """A provider that has subscriptions."""
+
+    def get_subscription(self, external: str) -> HeldSubscription | None:
+        """A subscription by its id."""
 
 
 class CreditProvider(Provider, Protocol):

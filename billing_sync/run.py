@@ -12,6 +12,7 @@ import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from billing_sync.books import ClickHouseBooks
+from billing_sync.catalog_stream import tell_catalog
 from billing_sync.config import BillingConfig, load_config
 from billing_sync.currencies import major
 from billing_sync.export import export_findings, export_invoices
@@ -97,6 +98,8 @@ def run_once(
         if checks is not None:
             checks.pace = parts.work.pace
         _process_inbox(settings, parts)
+        if parts.config.plans:
+            tell_catalog(settings, parts.ledger.subscriptions(), parts.config)
         parts.work.run(period)
         _export(lambda: export_invoices(parts.client, parts.ledger.entries()))
         if checks is not None:
