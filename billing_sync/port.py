@@ -47,6 +47,7 @@ class Caps(NamedTuple):
     charge_total: bool = False
     credit_notes: bool = False
     meter_stream: bool = False
+    stream_events: int = 100
     subscriptions: bool = False
     key_seconds: int = 24 * 3_600
     lines_per_call: int = 100
@@ -76,6 +77,16 @@ class HeldInvoice(NamedTuple):
     total: int
     finalizes_at: int = 0
     currency: str = ""
+
+
+class StreamedHour(NamedTuple):
+    """An hour's total on its way through a stream; `value` is a plain decimal."""
+
+    account: str
+    event_name: str
+    hour: int
+    value: str
+    identifier: str
 
 
 class HeldHour(NamedTuple):
@@ -169,6 +180,9 @@ class MeterProvider(Provider, Protocol):
         self, external_customer: str, event_name: str, hour: int, value: str, identifier: str, key: str
     ) -> None:
         """Set an hour's total; the last one counts."""
+
+    def stream_hours(self, events: Sequence[StreamedHour], key: str) -> None:
+        """Set many hours; with `caps.meter_stream`. Faults come later, as reports."""
 
     def held_hours(self, external_customer: str, event_name: str, start: int, end: int) -> Iterable[HeldHour]:
         """What the meter shows between two full hours (epoch seconds); it may lag."""

@@ -18,11 +18,12 @@ from billing_sync.currencies import major
 from billing_sync.export import export_findings, export_invoices
 from billing_sync.ledger import Entry, Ledger, LedgerBusy, ledger_url
 from billing_sync.pace import Pace, Waiting
+from billing_sync.planning import Waits
 from billing_sync.port import Halt, Provider, Rejected
 from billing_sync.providers.files import FileProvider
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider, api_key
 from billing_sync.reconcile import Finding, Reconciler, Scope
-from billing_sync.round import Round, Waits
+from billing_sync.round import Round
 from billing_sync.stripe_fake.server import running
 from billing_sync.webhooks.inbox import Inbox, inbox_url
 from billing_sync.webhooks.worker import Worker

@@ -122,6 +122,8 @@ class Worker:
             for kind in reason["error_types"]
             for sample in kind["sample_errors"]
         }
+        for name, code in codes.items():
+            self._ledger.report_hours(name, code)  # none, unless it is a streamed request
         for hour in self._ledger.hours():
             code = codes.get(identifier(hour))
             if code:
