@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from billing_sync.books import BookSource, Close, ClosedPeriod
 from billing_sync.config import BillingConfig
-from billing_sync.currencies import REFUSED
 from billing_sync.ledger import CarryChanged, Ledger
 from billing_sync.meters import expired_hours, plan_hours, unsettled_hours
 from billing_sync.planner import Credit, Plan, Rules, billable, invoice_id, plan_invoice, plan_restatement
@@ -87,8 +86,9 @@ class Planning:
             return "held back by `periods freeze`"
         if closed.problem:
             return closed.problem
-        if closed.currency.lower() in REFUSED:
-            return f"currency_refused: {closed.currency}: {REFUSED[closed.currency.lower()]}"
+        refused = dict(self._provider.caps.refused)
+        if closed.currency.lower() in refused:
+            return f"currency_refused: {closed.currency}: {refused[closed.currency.lower()]}"
         metered = frozenset(self._config.rules_for(customer))
         missing = unsettled_hours(closed, ledger, metered) if metered else []
         for price, hour in missing if not is_dry else ():

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
+from billing_sync.currencies import REFUSED
 from billing_sync.planner import Plan, PlannedLine
 
 
@@ -39,7 +40,8 @@ class Caps(NamedTuple):
     """What a provider can do.
 
     `key_seconds`: how long it remembers idempotency keys. `minimum`: the smallest charge by
-    currency, in minor units. `past_seconds`: how old a metered hour may be.
+    currency, in minor units. `refused`: currencies that cannot be invoiced, with why.
+    `past_seconds`: how old a metered hour may be.
     """
 
     invoice_lines: bool = True
@@ -55,6 +57,7 @@ class Caps(NamedTuple):
     minimum: tuple[tuple[str, int], ...] = ()
     past_seconds: int = 35 * 86_400
     requests_per_second: float = 15.0
+    refused: tuple[tuple[str, str], ...] = tuple(REFUSED.items())
 
 
 class HeldLine(NamedTuple):

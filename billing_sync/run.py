@@ -74,6 +74,7 @@ class Checks:
 
     requests: int
     pace: Pace | None = None
+    exported: int = 0  # epoch seconds up to which the dashboards know the ledger
     drifted: list[Finding] = field(default_factory=list)
 
 
@@ -102,10 +103,22 @@ def run_once(
         if parts.config.plans:
             tell_catalog(settings, parts.ledger.subscriptions(), parts.config)
         parts.work.run(period)
-        _export(lambda: export_invoices(parts.client, parts.ledger.entries()))
+        _export_changes(parts, checks)
         if checks is not None:
             _check_some(parts, checks)
         return result_of(parts.work, parts.ledger, parts.provider, period)
+
+
+def _export_changes(parts: Parts, checks: Checks | None) -> None:
+    """The first round of a process exports everything, the next ones what has changed."""
+    now = _now()
+
+    def work() -> None:
+        export_invoices(parts.client, parts.ledger.entries(since=checks.exported if checks else 0))
+        if checks is not None:
+            checks.exported = now
+
+    _export(work)
 
 
 def _process_inbox(settings: Settings, parts: Parts) -> None:

@@ -66,6 +66,7 @@ class InvoiceSender:
             lambda key: self._provider.create_draft(account, plan, key),
             lambda: _external(self._provider.find_invoice(account, plan)),
         )
+        self._move(plan, "inflight", external=draft)
         if self._held(draft).status == "draft":
             self._add_lines(plan, draft)
         self._move(plan, "delivered", external=draft)
