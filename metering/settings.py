@@ -58,6 +58,16 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = Field(
         default=1.0, gt=0, description="Seconds between two checkpoints of a fold."
     )
+    quota_push_seconds: float = Field(
+        default=0.2,
+        gt=0,
+        description="Counters of quotas are published at least so often; decisions and replies at once.",
+    )
+    quota_lag_ms: int = Field(
+        default=1_000,
+        ge=0,
+        description="How long a quota's state takes to its readers at most; equal on every worker.",
+    )
     tick_idle_seconds: float = Field(
         default=30.0,
         gt=0,

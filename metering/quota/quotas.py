@@ -66,6 +66,7 @@ class Quotas:
         self._watches: dict[tuple[str, str], tuple[Account, Watch]] = {}
         self._sources: dict[str, tuple[Any, ...]] = {}
         self._restoring = Restoring(self.desk)
+        self.renewed = 0  # how often the answers of `is_watched` may have changed
 
     # -- inputs -----------------------------------------------------------------------------------
 
@@ -89,6 +90,11 @@ class Quotas:
             due = desk.next_due(appended)
         desk.clock = max(desk.clock, appended)
 
+    def is_watched(self, account: str) -> bool:
+        """Whether `post` does anything for the customers of an account."""
+        found = self._accounts.get(account)
+        return found is not None and bool(found.watches)
+
     def post(
         self,
         customer: str,
@@ -108,6 +114,8 @@ class Quotas:
         if found is None:
             return
         self.desk.sequence += 1
+        if lease and not found[0].is_for(lease, meter):
+            lease = ""
         found[0].post(found[1], customer, dimensions, at, quantity, requests, lease)
 
     def ask(self, request: Request) -> Reply:
@@ -237,6 +245,7 @@ class Quotas:
             account = self._restoring.accounts.pop(name, None) or Account(self.desk, name)
             self._accounts[name] = account
         self._sources[name] = known
+        self.renewed += 1
         source = Source(timelines, grants, members, self._history, self._price)
         for place in account.watches:
             del self._watches[place]

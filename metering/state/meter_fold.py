@@ -16,8 +16,11 @@ from typing import NamedTuple
 import msgspec
 
 from metering.catalog.resolved import Catalog
+from metering.event_rows import Rows, is_worth_columns
 from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
+from metering.quota.saved import is_entry
 from metering.records import Approved, DeadLetter, Restatement, Watermark, encode, key, version
+from metering.state import quota_part
 from metering.state.amending import Amending
 from metering.state.amendments import BACKFILL, CORRECTIONS, RESERVED, read_amendment, unusable_manifest
 from metering.state.calendar import HOUR_SECONDS, closes_at, hour_of, is_closed, open_from, period_of
@@ -27,7 +30,11 @@ from metering.state.hourly_table import HourlyTable, TotalKey, place_key
 from metering.state.late import APPROVE, Held, read_approval
 from metering.state.measure import Measure, measure, refuse
 from metering.state.partitioning import partition_of
+from metering.state.quota_part import QuotaPart, QuotaRules
+from metering.state.row_batch import RowBatch
+from metering.state.row_groups import RowGroups
 
+MOST_RUNS = 20  # of a chunk; behind that, what is left of it is folded event by event
 HEAVY_TOTALS = 50_000
 HEAVY_LETTER_BYTES = 4 << 20
 LETTER_PAYLOAD_BYTES = 6 << 20  # a longer record stays whole only at its place in Kafka
@@ -45,6 +52,7 @@ class MeterRules:
     epoch: int = 1
     grace_hours: int = 24
     max_future_ms: int = 300_000
+    quotas: QuotaRules | None = None  # none are kept where usage is folded only to be looked at
 
 
 class Counters(msgspec.Struct):
@@ -71,12 +79,15 @@ class _Header(msgspec.Struct):
     newest_day: int
     first_day: int
     boundary: int = 0
+    quotas: bytes = b""
 
 
 def header_of_child(header: bytes) -> bytes:
     """The header of a state that was split off: nothing was counted, nor closed, in its log."""
     held = msgspec.msgpack.decode(header, type=_Header)
-    return msgspec.msgpack.encode(msgspec.structs.replace(held, counters=Counters(), boundary=0))
+    quotas = quota_part.header_of_child(held.quotas)
+    child = msgspec.structs.replace(held, counters=Counters(), boundary=0, quotas=quotas)
+    return msgspec.msgpack.encode(child)
 
 
 @dataclass
@@ -93,14 +104,22 @@ class MeterFold:
     def __post_init__(self) -> None:
         self._table = HourlyTable()
         self._seen = SeenIds(self.ids_folder, self.memory_ids)
-        self._amending = Amending(self._table, self._seen)
+        rules = self.rules
+        self.quotas = (
+            QuotaPart(rules.quotas, rules.partition, rules.partitions, rules.epoch, self._table)
+            if rules.quotas is not None
+            else None
+        )
+        self._post = self.quotas.post if self.quotas is not None else None
+        self._amending = Amending(self._table, self._seen, self._post)
         self._held = Held()
         self._restating: dict[tuple[str, str], list[Approved]] = {}  # by customer and period; of this record
         self._open_from = 0  # what is older (epoch ms) is of a closed period
         self._closes_at = 1  # the watermark that closes the next period; the first closes all before it
         self._boundary = 0  # where the last close or restatement was
         self._published: list[Output] = []  # up to there, since the last checkpoint
-        self._on_disk: dict[bytes, int] = {}  # of the chunk in hand: ids that files hold
+        self._known_before: dict[bytes, int] = {}  # of the chunk in hand: ids accepted before it
+        self._groups: RowGroups | None = None
         self._letters: list[Output] = []
         self._letter_bytes = 0
         self._first_unsaved = 0
@@ -116,21 +135,86 @@ class MeterFold:
             assert chunk.first == self.offset, f"gap: at {self.offset}, chunk from {chunk.first}"
             self._revision = catalog.revision
             self._seen.advance(chunk.appended)
-            items = list(decode_values(chunk.values))
-            identities = [identity_of(item.event) for item in items]
-            self._on_disk = self._seen.among([i for i in identities if i])
-            behind = chunk.first
-            for item, identity in zip(items, identities, strict=True):
-                if chunk.offsets[item.value] >= behind:
-                    self._end_record(behind)
-                    behind = chunk.offsets[item.value] + 1
-                self._fold_item(item, identity, chunk, catalog)
-            self._end_record(behind)
+            if self.quotas is not None:
+                self.quotas.advance(chunk.appended, catalog)
+            if is_worth_columns(chunk.values):
+                self._fold_rows(chunk, catalog)
+            else:
+                self._fold_items(chunk, catalog)
             self.offset = chunk.next
             self._dirty = True
 
+    def _fold_items(self, chunk: Chunk, catalog: Catalog) -> None:
+        """Fold a chunk event by event: the rule, which `_fold_rows` follows for many at once."""
+        items = list(decode_values(chunk.values))
+        identities = [identity_of(item.event) for item in items]
+        self._known_before = self._seen.among([i for i in identities if i])
+        behind = chunk.first
+        for item, identity in zip(items, identities, strict=True):
+            if chunk.offsets[item.value] >= behind:
+                self._end_record(behind)
+                behind = chunk.offsets[item.value] + 1
+            self._fold_item(item, identity, chunk, catalog)
+        self._end_record(behind)
+
+    def _fold_rows(self, chunk: Chunk, catalog: Catalog) -> None:
+        """Fold a chunk in runs of rows; what is special in it event by event, each record as a whole."""
+        self._groups = self._groups_under(catalog)
+        rows = Rows(chunk.values)
+        batch = RowBatch(rows, self._groups, self._table, chunk.appended + self.rules.max_future_ms)
+        batch.look_at_others(lambda event: self._misplaced(event, chunk, catalog))
+        batch.identify(self._seen)
+        self._known_before = batch.known
+        start = 0
+        for run in range(MOST_RUNS):
+            oldest = max(self._open_from, self._seen.forgotten_before + self.rules.max_future_ms)
+            first, behind = batch.next_special(start, oldest, self._closes_at)
+            self._fold_run(batch, start, first, chunk)
+            start = behind if run < MOST_RUNS - 1 else len(rows)
+            self._fold_singly(batch, first, start, chunk, catalog)
+            if start == len(rows):
+                return
+
+    def _groups_under(self, catalog: Catalog) -> RowGroups:
+        """The groups of before, if they are still right."""
+        quotas, groups = self.quotas, self._groups
+        renewed = quotas.renewed if quotas is not None else 0
+        if groups is not None and groups.is_for(catalog, renewed):
+            return groups
+        is_watched = quotas.is_watched if quotas is not None else None
+        return RowGroups(self._table, catalog, self._is_ours, is_watched, renewed)
+
+    def _fold_run(self, batch: RowBatch, start: int, stop: int, chunk: Chunk) -> None:
+        tally = batch.tally(start, stop, self.watermark)
+        self.counters.read += stop - start
+        self.counters.accepted += len(tally.accepted)
+        self.counters.duplicates += tally.duplicates
+        self.counters.late += int(tally.late.sum())
+        self.watermark = tally.watermark
+        self._seen.add_packed(batch.packed(tally), chunk.appended)
+        batch.count(tally, self._post)
+        for row, refusal in batch.refused(start, stop, tally.conflicts):
+            self._reject(batch.rows.item(row), refusal or conflict(batch.rows.event(row)), chunk)
+
+    def _fold_singly(self, batch: RowBatch, start: int, stop: int, chunk: Chunk, catalog: Catalog) -> None:
+        value_of = batch.rows.value_of
+        if start < stop:
+            self._seen.settle()  # a correction may be of a row of this chunk
+        for row in range(start, stop):
+            self._fold_item(batch.rows.item(row), batch.identities[row], chunk, catalog)
+            if row + 1 == len(value_of) or value_of[row + 1] != value_of[row]:
+                self._end_record(chunk.offsets[value_of[row]] + 1)
+        batch.known.update(self._seen.added_singly)
+
     def adopt(self, catalog: Catalog) -> None:
-        """Totals do not depend on prices; a new revision counts from the next record on."""
+        """Totals do not depend on prices; a new revision counts from the next record on. Quotas do."""
+        if self.quotas is not None:
+            self.quotas.adopt(catalog)
+
+    def begin(self, offset: int) -> None:
+        """Start a fresh fold at the first offset of its log, so that it has a position before a record."""
+        assert self.offset is None, "it has begun"
+        self.offset = self._first_unsaved = offset
 
     def spill(self) -> None:
         """Move ids out of memory; only right behind a local write of all that was taken."""
@@ -145,10 +229,15 @@ class MeterFold:
         self.counters.read += 1
         refusal = event if isinstance(event, Refusal) else self._count(event, identity, chunk, catalog)
         if refusal is not None:
-            self.counters.rejected += 1
-            letter = self._dead_letter(item, refusal, chunk)
-            self._letters.append(letter)
-            self._letter_bytes += len(letter.value)
+            if self.quotas is not None:
+                self.quotas.advance(chunk.appended, catalog)
+            self._reject(item, refusal, chunk)
+
+    def _reject(self, item: Item, refusal: Refusal, chunk: Chunk) -> None:
+        self.counters.rejected += 1
+        letter = self._dead_letter(item, refusal, chunk)
+        self._letters.append(letter)
+        self._letter_bytes += len(letter.value or b"")
 
     def _end_record(self, behind: int) -> None:
         """Part the log behind a record that closes a period or restates one: what follows comes later."""
@@ -206,9 +295,9 @@ class MeterFold:
         return None
 
     def _known(self, identity: bytes) -> int | None:
-        """The content of an accepted event, in memory or among the chunk's ids on disk."""
+        """The content of an accepted event, of this chunk or of before."""
         held = self._seen.content(identity)
-        return self._on_disk.get(identity) if held is None else held
+        return self._known_before.get(identity) if held is None else held
 
     # -- corrections of single events -------------------------------------------------------------
 
@@ -273,15 +362,14 @@ class MeterFold:
         if is_same:
             self.counters.duplicates += 1
             return None
-        return refuse(
-            event,
-            "conflict",
-            f"Event `{event.id}` came before with another type, time or data; the first copy counts.",
-        )
+        return conflict(event)
+
+    def _is_ours(self, account: str) -> bool:
+        return partition_of(account, self.rules.partitions) == self.rules.partition
 
     def _misplaced(self, event: UsageEvent, chunk: Chunk, catalog: Catalog) -> Refusal | None:
         account = catalog.account_of(event.customer)
-        if partition_of(account, self.rules.partitions) != self.rules.partition:
+        if not self._is_ours(account):
             whose = "the customer" if account == event.customer else f"the customer's pool `{account}`"
             return refuse(
                 event,
@@ -318,6 +406,8 @@ class MeterFold:
         self.counters.accepted += 1
         self.counters.late += late
         self.watermark = max(self.watermark, event.at)
+        if self._post is not None:
+            self._post(event, measures)
         self._table.add(event, measures, digest, late=late)
 
     def _dead_letter(self, item: Item, refusal: Refusal, chunk: Chunk) -> Output:
@@ -364,7 +454,8 @@ class MeterFold:
 
     def changes(self) -> Changes | None:
         """What has changed since the last call; None when nothing has."""
-        if not self._dirty or self.offset is None:
+        quotas = self.quotas
+        if self.offset is None or not (self._dirty or (quotas is not None and quotas.is_dirty)):
             return None
         stamp = str(version(self.rules.epoch, self.offset, self._revision))
         since, upto = (
@@ -378,11 +469,16 @@ class MeterFold:
         entries += self._table.forget(self._is_beyond_correction, upto)
         entries += self._amending.take(upto)
         entries += self._held.take(self._is_beyond_correction, upto)
+        if quotas is not None:
+            published, kept = quotas.take(self.offset, upto)
+            outputs += published
+            entries += kept
         self._published = []
         self._letters, self._letter_bytes, self._dirty = [], 0, False
         self._first_unsaved, self._announced = self.offset, self.watermark
         days = (self._seen.newest_day, self._seen.first_day)
-        header = _Header(self.counters, self.watermark, *days, self._boundary)
+        own = quotas.header() if quotas is not None else b""
+        header = _Header(self.counters, self.watermark, *days, self._boundary, own)
         return Changes(
             epoch=self.rules.epoch,
             offset=self.offset,
@@ -391,6 +487,7 @@ class MeterFold:
             segments=segments,
             expired_before=self._seen.expired_before,
             outputs=outputs,
+            sequence=quotas.sequence if quotas is not None else 0,
         )
 
     def _watermark_record(self, stamp: str, *closing: int) -> Output:
@@ -412,9 +509,23 @@ class MeterFold:
         self.counters, self.watermark = header.counters, header.watermark
         self._announced, self._boundary = header.watermark, header.boundary
         self._close()
+        of_quotas = []
         for entry in saved.entries:
             assert entry.value is not None
-            if not any(held.restore(entry.key, entry.value) for held in (self._amending, self._held)):
+            if is_entry(entry.key):
+                of_quotas.append((entry.key, entry.value))
+            elif not any(held.restore(entry.key, entry.value) for held in (self._amending, self._held)):
                 self._table.restore(entry.key, entry.value)
+        if self.quotas is not None:
+            self.quotas.restore(header.quotas, of_quotas)
         upto = place_in_log(self.rules.epoch, saved.offset)
         self._seen.restore(saved.segments, header.newest_day, header.first_day, upto)
+
+
+def conflict(event: UsageEvent) -> Refusal:
+    """Why a second copy with other content does not count."""
+    return refuse(
+        event,
+        "conflict",
+        f"Event `{event.id}` came before with another type, time or data; the first copy counts.",
+    )
