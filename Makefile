@@ -46,6 +46,9 @@ bench-quota: $(READY) ## a client's check and the fold's post of an event, in na
 bench-overshoot: $(READY) ## how far clients pass a hard limit, beside the published bounds
 	$(BIN)/python -m tests.quota.overshoot
 
+bench-billing: $(READY) ## lines a second to the Stripe fake; a month of 100,000 customers planned
+	$(BIN)/python -m tests.bench.bench_billing
+
 check: $(READY) ## ruff, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
