@@ -1,1 +1,1 @@
-"""Benchmarks: reproducible loads, the real worker on the real Kafka, peers on the same job, totals verified."""
+"""Benchmarks: seeded loads, the real worker and its peers on the real Kafka, every total verified."""

@@ -31,7 +31,8 @@ def usage_of(pid: int) -> Usage:
     sizes = dict(
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
     )
-    rss, peak = (int(sizes[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+    # A process that has just ended has no memory any more.
+    rss, peak = (int(sizes.get(name, "0").split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
     return Usage(cpu, rss, peak, time.time())
 
 

@@ -1,12 +1,12 @@
 """One measurement of the real worker: a filled topic, the gate opens, the clock runs until all is durable."""
 
 import asyncio
-import time
 from dataclasses import dataclass
 
 from bench.load import Expected, Load, catalog_text
 from bench.machine import Usage, calibrate, usage_of
 from bench.place import World
+from bench.progress import GroupProgress
 from bench.results import Found
 from bench.verify import Verdict, verify
 from bench.worker import ASSIGNED, GATE, Durable, Worker, folder_bytes, running
@@ -46,6 +46,7 @@ def durable(world: World, row: str, load: Load, workers: int = 1) -> Found:
             one.wait_until_said(GATE, _START_SECONDS)
         found = _measure(world, row, load, deployment, processes, expected)
     found.parts["state_bytes"] = folder_bytes(deployment.home / "state") / load.events
+    found.parts |= _kafka_cost(world, deployment, load)
     return judge(found, verify(deployment, expected))
 
 
@@ -78,6 +79,22 @@ def _measure(
     found.parts["started_rss"] = began[0].rss
     found.series = thinned(curve, assigned)
     found.after = calibrate()
+    return found
+
+
+def _kafka_cost(world: World, deployment: Settings, load: Load) -> dict[str, float]:
+    """Bytes an event of the events, of what follows from them, and of the journal; records of totals."""
+    names = Names(deployment)
+    data = world.home / "local" / "kafka" / "data"
+    journal = (names.meter_segments, names.meter_state, names.rate_state)
+    kinds = {"events": (names.events,), "results": (names.hourly, names.charges), "journal": journal}
+    found = {
+        f"{kind}_bytes": sum(f.stat().st_size for t in topics for f in data.glob(f"{t}-*/*.log"))
+        / load.events
+        for kind, topics in kinds.items()
+    }
+    with GroupProgress(deployment.brokers(), "sizes") as group:
+        found["total_records"] = group.end(names.hourly, deployment.partitions)
     return found
 
 
@@ -123,8 +140,3 @@ def worker_settings(deployment: Settings) -> dict[str, object]:
         "checkpoint_seconds": deployment.checkpoint_seconds,
         "memory_ids": deployment.memory_ids,
     }
-
-
-def wait(seconds: float) -> None:
-    """Let what was started settle."""
-    time.sleep(seconds)

@@ -4,13 +4,13 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka import Producer
 
-from bench.load import Expected, Load
+from bench.load import Expected, Load, Record
 from metering.errors import UserError
 from metering.local import parts, process
 from metering.settings import Settings
@@ -78,11 +78,11 @@ class World:
 
     def fill(self, deployment: Settings, load: Load, expected: Expected) -> None:
         """Put a whole load into `usage.events`."""
-        send(self.brokers, Names(deployment).events, load, expected)
+        send(self.brokers, Names(deployment).events, load.records(expected), load.codec)
 
 
-def send(brokers: str, topic: str, load: Load, expected: Expected) -> None:
-    """Produce a load as an application would, with batches that fill; every record must arrive."""
+def send(brokers: str, topic: str, records: Iterable[Record], codec: str) -> None:
+    """Produce records as an application would, with batches that fill; every one must arrive."""
     failed: list[str] = []
 
     def arrived(error: object, _: object) -> None:
@@ -92,15 +92,16 @@ def send(brokers: str, topic: str, load: Load, expected: Expected) -> None:
     producer = Producer(
         {
             "bootstrap.servers": brokers,
-            "compression.type": load.codec,
+            "compression.type": codec,
             "linger.ms": 50,
             "batch.size": 1 << 18,
             "message.max.bytes": 8 << 20,
             "queue.buffering.max.messages": 500_000,
             "enable.idempotence": True,
+            "log_level": 3,  # a broker that has just started asks for patience
         }
     )
-    for number, record in enumerate(load.records(expected)):
+    for number, record in enumerate(records):
         while True:
             try:
                 producer.produce(topic, record.value, record.key, record.partition, on_delivery=arrived)

@@ -24,8 +24,12 @@ class GroupProgress:
 
     def end(self, topic: str, partitions: int) -> int:
         """The sum of the end offsets of a topic."""
-        tps = [TopicPartition(topic, p) for p in range(partitions)]
-        return sum(self._consumer.get_watermark_offsets(tp, _SECONDS, cached=False)[1] for tp in tps)
+        return sum(self.end_of(topic, partition) for partition in range(partitions))
+
+    def end_of(self, topic: str, partition: int) -> int:
+        """The end offset of one partition."""
+        tp = TopicPartition(topic, partition)
+        return int(self._consumer.get_watermark_offsets(tp, _SECONDS, cached=False)[1])
 
     def committed(self, topic: str, partitions: int) -> int:
         """The sum of the committed offsets of a topic."""

@@ -12,6 +12,7 @@ from metering.records import Charge, HourlyTotal, Progress, decode
 from metering.settings import Settings
 from metering.topics import Names
 
+_COUNTERS = ("read", "accepted", "duplicates", "rejected")
 _BATCH, _SECONDS = 5_000, 20.0
 
 
@@ -37,7 +38,7 @@ def verify(deployment: Settings, expected: Expected) -> Verdict:
             wrong.append(f"{customer} was charged {amount} for {quantity} units")
     wrong += [f"{customer} was charged {amount} for nothing" for customer, amount in charged.items()]
     counters = progress(deployment)
-    found = tuple(sum(getattr(c, n) for c in counters) for n in ("read", "accepted", "duplicates", "rejected"))
+    found = tuple(sum(getattr(c, n) for c in counters) for n in _COUNTERS)
     wanted = (expected.read, expected.accepted, expected.duplicates, expected.rejected)
     if found != wanted:
         wrong.append(f"read, accepted, duplicates, rejected are {found}, not {wanted}")
@@ -116,8 +117,9 @@ def values(deployment: Settings, topic: str) -> Iterator[bytes]:
             for message in messages:
                 error = message.error()
                 if error is None:
-                    if message.value() is not None:
-                        yield message.value()
+                    value = message.value()
+                    if value is not None:
+                        yield value
                 elif error.code() == KafkaError._PARTITION_EOF:
                     open_partitions -= 1
                 else:

@@ -51,7 +51,7 @@ PEERS = (
         "bytewax 0.21.1",
         0.2,
         "batches of 5,000, recovery store in SQLite, epoch = our checkpoint",
-        "no consumer group: partitions do not move between processes; no expiry of ids; no dead letters, rating",
+        "no consumer group, so partitions do not move between processes; no expiry of ids, rating",
     ),
     Peer(
         "quix",
@@ -65,7 +65,7 @@ PEERS = (
         "stock Faust 0.15.3",
         0.05,
         "two RocksDB tables with changelogs, 10-bit filters, linger 50 ms, lz4, commit interval = ours",
-        "commits past changelog writes that are still on their way; double counts after any restart; no expiry",
+        "commits past changelog writes still on their way; double counts after any restart; no expiry of ids",
     ),
 )
 

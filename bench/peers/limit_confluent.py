@@ -24,7 +24,7 @@ def consume(orders: Orders) -> None:
         for message in consumer.consume(_BATCH, 0.5):
             if message.error() is not None:
                 raise SystemExit(str(message.error()))
-            size += len(message.value())
+            size += len(message.value() or b"")
             taken += 1
         orders.report(taken)
     consumer.commit(asynchronous=False)

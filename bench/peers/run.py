@@ -101,19 +101,22 @@ def _wait(pid_file: Path, log: Path, wanted: Path, seconds: float) -> float:
 
 def _found(peer: Peer, load: Load, folder: Path, expected: Expected) -> Found:
     points = [tuple(map(float, line.split())) for line in (folder / "progress").read_text().splitlines()]
-    (_, cpu_first, at_first), (records, cpu_last, at_last) = points[0], points[-1]
-    taken = next(at for count, _, at in points if count > 0)
+    records, cpu_last, at_last = points[-1]
+    # From its first report behind the gate: joining a group is no part of an event's cost.
+    first, cpu_first, at_first = next(p for p in points if p[0] > 0 or p is points[-2])
+    first = first if first < records else 0.0
+    events = expected.read * (records - first) / records
     found = Found(
         peer.title,
         expected.read,
-        at_last - min(taken, at_last),
-        (cpu_last - cpu_first) / expected.read * 1e6,
+        (at_last - at_first) * expected.read / events,
+        (cpu_last - cpu_first) / events * 1e6,
         settings={**load.plain(), "peer": peer.settings},
         lacks=peer.lacks,
     )
     half = next(p for p in points if p[0] >= records / 2)
     if records > half[0]:
-        found.parts["cpu_first_half"] = (half[1] - cpu_first) / half[0] * 1e6
+        found.parts["cpu_first_half"] = (half[1] - cpu_first) / max(1.0, half[0] - first) * 1e6
         found.parts["cpu_last_half"] = (cpu_last - half[1]) / (records - half[0]) * 1e6
     _judge(peer, folder, found, expected)
     return found

@@ -35,15 +35,20 @@ app = faust.App(
 )
 events = app.topic(orders.topic, value_type=bytes, value_serializer="raw", key_serializer="raw")
 # More bits than Faust's default of 3: a look-up of an id that is new stops at the filter.
-tuned = {"bloom_filter_size": 10}
-seen = app.Table("seen", key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw",
-                 partitions=orders.partitions, options=dict(tuned))  # fmt: skip
-totals = app.Table("totals", key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw",
-                   partitions=orders.partitions, options=dict(tuned))  # fmt: skip
+_FILTER = {"bloom_filter_size": 10}
+
+
+def _table(name: str) -> Any:
+    return app.Table(
+        name, key_type=bytes, value_type=bytes, partitions=orders.partitions, options=dict(_FILTER)
+    )
+
+
+seen, totals = _table("seen"), _table("totals")
 _decode = msgspec.json.Decoder().decode
 
 
-@app.agent(events)  # type: ignore[untyped-decorator]  # Faust ships no types
+@app.agent(events)
 async def meter(stream: Any) -> None:
     """Decode, deduplicate, add up by the hour."""
     taken = 0
