@@ -12,6 +12,7 @@ from bench.place import world
 from bench.results import Found, read, write
 from bench.rows import DEFAULT, TARGETS
 from bench.table import is_exact, show
+from metering.commands import stop_children_when_told
 from metering.console import console
 from metering.errors import UserError
 
@@ -22,6 +23,7 @@ _SHARES = ("copies", "late", "malformed")
 def main() -> int:
     """Do what the command line says; 1 when an event was lost or counted twice."""
     chosen = _parser().parse_args()
+    stop_children_when_told()
     try:
         return int(chosen.do(chosen))
     except UserError as error:
