@@ -123,7 +123,7 @@ def values(deployment: Settings, topic: str) -> Iterator[bytes]:
                     if value is not None:
                         yield value
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    read.add(message.partition())
+                    read.add(message.partition() or 0)
                 else:
                     raise AssertionError(f"{topic}: {error}")
     finally:

@@ -22,6 +22,10 @@ _LOOK_SECONDS = 0.05
 _STOP_SECONDS = 30.0
 
 
+class Died(UserError):
+    """A process that ended by itself: what was measured is void, though nothing is lost."""
+
+
 class Worker:
     """One metering worker or sink process of a deployment."""
 
@@ -55,7 +59,7 @@ class Worker:
         running = process.find(self._pid_file)
         if running is None:
             tail = "\n".join(self._lines()[-8:])
-            raise UserError(f"{self.name} died:\n{tail}", hint=f"see {self.log}")
+            raise Died(f"{self.name} died:\n{tail}", hint=f"see {self.log}")
         return running.pid
 
     def usage(self) -> Usage:

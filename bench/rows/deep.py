@@ -1,6 +1,8 @@
 """The durable path with many ids of earlier days in its state, beside the same path with few."""
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -12,15 +14,17 @@ from bench.place import World
 from bench.results import Found
 from bench.verify import verify
 from bench.worker import ASSIGNED, GATE, Worker, folder_bytes, running
+from metering.errors import UserError
 from metering.settings import Settings
 from metering.state import opening
 from metering.state.dedupe import HORIZON_DAYS
 from metering.state.fold import Changes, Segment, place_in_log
 from metering.state.id_file import ID_BYTES, columns, write_ids
-from metering.state.store import Store
+from metering.state.store import Identity, Store
 from metering.topics import Names
 
 _START_SECONDS, _LOAD_SECONDS = 60.0, 900.0
+_LOCK_SECONDS, _LOCK_PAUSE = 30.0, 0.2
 _DAYS = HORIZON_DAYS - 1  # today's ids are the worker's own
 
 
@@ -76,7 +80,7 @@ def _deepen(deployment: Settings, ids: int) -> None:
         folder = opening.ids_folder(deployment, topic, partition)
         folder.mkdir(parents=True, exist_ok=True)
         place = opening.state_folder(deployment, topic, partition)
-        store = Store(place, opening.identity(deployment, topic, partition))
+        store = _opened(place, opening.identity(deployment, topic, partition))
         saved = store.load()
         assert saved is not None, "the worker has folded nothing"
         start, until = (place_in_log(deployment.epoch, offset) for offset in (0, saved.offset))
@@ -89,3 +93,15 @@ def _deepen(deployment: Settings, ids: int) -> None:
             store.write(changes)
             store.settle(changes)
         store.close()
+
+
+def _opened(folder: Path, identity: Identity) -> Store:
+    """A store whose worker was told to stop: its threads can hold the lock a moment longer."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            return Store(folder, identity)
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_LOCK_PAUSE)

@@ -12,10 +12,11 @@ from bench.load import METER, START_MS, Expected, Load, Record
 from bench.machine import calibrate, usage_of
 from bench.measuring import follow, judge, put_in_force, spent
 from bench.options import Options
-from bench.place import World
+from bench.place import World, send
 from bench.results import Found
 from bench.verify import verify
 from bench.worker import ASSIGNED, running
+from metering.errors import UserError
 from metering.settings import Settings
 from metering.sinks.client import connect
 from metering.state.partitioning import partition_of
@@ -35,6 +36,7 @@ class Probes:
         self.names = [f"probe-{n:05d}" for n in range(count)]
         self.sent: dict[str, float] = {}
         self.seen: dict[str, float] = {}
+        self.first = ""  # it waits for the start, and is no measurement
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -55,6 +57,17 @@ class Probes:
     def begin(self) -> None:
         """Look for charges from now on."""
         self._thread.start()
+
+    def go_ahead(self, brokers: str, topic: str) -> None:
+        """Send the first probe and wait for its charge: from here on everything is running."""
+        first = self.record(self.names.pop(0))
+        send(brokers, topic, [first], "lz4")
+        deadline = time.monotonic() + _START_SECONDS
+        while not self.seen:
+            if time.monotonic() > deadline:
+                raise UserError("the first event was not charged in time", hint="see the logs of the sink")
+            time.sleep(_LOOK_SECONDS)
+        self.first = first.key.decode()
 
     def end(self) -> None:
         """Wait for the last ones, for a while."""
@@ -77,21 +90,21 @@ class Probes:
 
     def latencies(self) -> list[float]:
         """Seconds from sending to reading, sorted."""
-        return sorted(self.seen[n] - at for n, at in self.sent.items() if n in self.seen)
+        return sorted(self.seen[n] - at for n, at in self.sent.items() if n in self.seen and n != self.first)
 
 
 def latency(world: World, options: Options) -> Iterator[Found]:
     """A steady rate for some time, worker and sink running."""
     load = options.loaded(events=options.rate * options.seconds)
     deployment, expected = world.deployment(load.partitions, database=True), Expected()
-    probes = Probes(deployment, options.seconds * _PROBES_A_SECOND)
+    probes = Probes(deployment, options.seconds * _PROBES_A_SECOND + 1)
     with running(deployment, "worker-1", "sink-1") as (worker, sink):
         put_in_force(deployment, load.customers, probes.catalog())
-        for one in (worker, sink):
-            one.wait_until_said(ASSIGNED, _START_SECONDS)
+        worker.wait_until_said(ASSIGNED, _START_SECONDS)
+        probes.begin()
+        probes.go_ahead(world.brokers, Names(deployment).events)
         before, began = calibrate(), [worker.usage(), sink.usage()]
         clickhouse, broker = usage_of(world.clickhouse_pid), usage_of(world.broker_pid)
-        probes.begin()
         seconds = _pace(world.brokers, Names(deployment).events, load, expected, probes, options.rate)
         probes.end()
         follow(deployment, [worker], expected.records + len(probes.sent))
@@ -124,7 +137,7 @@ def _take(found: Found, probes: Probes) -> None:
     latencies = probes.latencies()
     found.series["latencies"] = [round(seconds, 3) for seconds in latencies]
     found.parts["probes"] = len(probes.sent)
-    found.parts["unseen"] = len(probes.sent) - len(latencies)
+    found.parts["unseen"] = len(probes.sent) - 1 - len(latencies)
     for percent in (50, 90, 99):
         if latencies:
             found.parts[f"p{percent}"] = latencies[min(len(latencies) - 1, len(latencies) * percent // 100)]

@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from bench.load import Expected
-from bench.machine import calibrate, usage_of
+from bench.machine import Usage, calibrate, usage_of
 from bench.measuring import follow, put_in_force
 from bench.options import Options
 from bench.place import World
 from bench.progress import GroupProgress
 from bench.results import Found
-from bench.worker import ASSIGNED, GATE, Worker, running
+from bench.worker import GATE, Worker, running
 from metering.errors import UserError
 from metering.settings import Settings
 from metering.sinks.client import connect
@@ -18,8 +19,17 @@ from metering.sinks.queries import Books
 from metering.topics import Names
 
 _START_SECONDS, _LEAST_SECONDS, _SECONDS_A_ROW = 60.0, 120.0, 2e-4
-_LOOK_SECONDS = 0.5
-_SHARE = 5  # of the events: rows go to ClickHouse an order of magnitude slower than the worker folds
+_LOOK_SECONDS = 0.2
+_SHARE = 2  # of the events: rows go to ClickHouse an order of magnitude slower than the worker folds
+
+
+class Look(NamedTuple):
+    """How many rows were stored, and what the processes had used by then."""
+
+    rows: int
+    sink: Usage
+    clickhouse: Usage
+    broker: Usage
 
 
 def sink(world: World, options: Options) -> Iterator[Found]:
@@ -37,24 +47,23 @@ def _once(world: World, options: Options) -> Found:
         put_in_force(deployment, load.customers)
         follow(deployment, [worker], expected.records)
     ends = _ends(deployment)
-    before, clickhouse, broker = calibrate(), usage_of(world.clickhouse_pid), usage_of(world.broker_pid)
+    before = calibrate()
     with running(deployment, "sink-1") as (process,):
-        began = process.wait_until_said(ASSIGNED, _START_SECONDS)
-        ended = _wait_until_stored(deployment, process, ends)
-        used = process.usage()
-    rows = sum(ends.values())
+        looks = _follow(world, deployment, process, ends)
+    first, last = looks
+    rows = last.rows - first.rows
     found = Found(
         "sink: archive and results into ClickHouse",
         rows,
-        ended - began,
-        used.cpu / rows * 1e6,
-        (usage_of(world.broker_pid).cpu - broker.cpu) / rows * 1e6,
-        rss=used.peak,
+        last.sink.at - first.sink.at,
+        (last.sink.cpu - first.sink.cpu) / rows * 1e6,
+        (last.broker.cpu - first.broker.cpu) / rows * 1e6,
+        rss=last.sink.peak,
         before=before,
         after=calibrate(),
         settings=load.plain(),
     )
-    found.parts["clickhouse_cpu"] = (usage_of(world.clickhouse_pid).cpu - clickhouse.cpu) / rows * 1e6
+    found.parts["clickhouse_cpu"] = (last.clickhouse.cpu - first.clickhouse.cpu) / rows * 1e6
     with connect(deployment.clickhouse(), deployment.database) as client:
         copies, distinct = Books(client).archived()
     found.lost, found.doubled = max(0, expected.accepted - distinct), max(0, copies - expected.records)
@@ -68,13 +77,20 @@ def _ends(deployment: Settings) -> dict[tuple[str, int], int]:
         return {(t, p): group.end_of(t, p) for t in topics for p in range(deployment.partitions)}
 
 
-def _wait_until_stored(deployment: Settings, sink: Worker, ends: dict[tuple[str, int], int]) -> float:
+def _follow(
+    world: World, deployment: Settings, sink: Worker, ends: dict[tuple[str, int], int]
+) -> tuple[Look, Look]:
+    """From the first rows that are stored, so that start-up does not count, to the last."""
     deadline = time.monotonic() + _LEAST_SECONDS + sum(ends.values()) * _SECONDS_A_ROW
+    first: Look | None = None
     while time.monotonic() < deadline:
         with connect(deployment.clickhouse(), deployment.database) as client:
             stored = Books(client).stored()
-        if all(stored.get(place, 0) >= end for place, end in ends.items()):
-            return time.time()
-        _ = sink.pid
+        rows = sum(min(stored.get(place, 0), end) for place, end in ends.items())
+        broker, clickhouse = usage_of(world.broker_pid), usage_of(world.clickhouse_pid)
+        look = Look(rows, sink.usage(), clickhouse, broker)
+        if first is not None and rows == sum(ends.values()):
+            return first, look
+        first = look if first is None and rows else first
         time.sleep(_LOOK_SECONDS)
     raise UserError("the sink did not store everything in time", hint=f"see {sink.log}")
