@@ -22,7 +22,9 @@ class Coefficients(NamedTuple):
     event_bytes: float  # on Kafka, as sent
     total_bytes: float  # results on Kafka, a total published once
     journal_bytes: float  # an event
+    journal_total_bytes: float
     state_bytes: float  # on the worker's disk, an id
+    state_total_bytes: float
     id_memory: float  # bytes of an id that is in memory
     total_memory: float  # bytes of an hourly total that is open
     process_memory: float
@@ -54,7 +56,8 @@ def fit(rows: Mapping[str, Row]) -> Coefficients:
         )
     event_cpu, total_cpu = _two(found, [f.cpu * MICRO * f.events for f in found])
     broker_event, broker_total = _two(found, [f.broker_cpu * MICRO * f.events for f in found])
-    few = min(found, key=lambda f: f.parts["total_records"] / f.events)
+    journal, journal_total = _two(found, [f.parts["journal_bytes"] * f.events for f in found])
+    state, state_total = _two(found, [f.parts["state_bytes"] * f.events for f in found])
     records = sum(f.parts["total_records"] for f in found)
     sink = next((row.best for name, row in rows.items() if name.startswith("sink")), None)
     return Coefficients(
@@ -62,10 +65,12 @@ def fit(rows: Mapping[str, Row]) -> Coefficients:
         total_cpu,
         broker_event,
         broker_total,
-        few.parts["events_bytes"],
+        sum(f.parts["events_bytes"] * f.events for f in found) / sum(f.events for f in found),
         sum(f.parts["results_bytes"] * f.events for f in found) / records,
-        few.parts["journal_bytes"],
-        few.parts["state_bytes"],
+        journal,
+        journal_total,
+        state,
+        state_total,
         _part(found, "mib_a_million_ids") * _MIB / 1e6,
         _part(found, "bytes_an_hourly_total"),
         min(f.parts["started_rss"] for f in found) * _MIB,
@@ -75,7 +80,7 @@ def fit(rows: Mapping[str, Row]) -> Coefficients:
 
 
 def _two(found: Sequence[Found], spent: Sequence[float]) -> tuple[float, float]:
-    """What an event and a total cost, none less than nothing; each run weighs by its events."""
+    """What an event and a total cost, none less than nothing; each run weighs the same."""
     work = np.array([[f.events, f.parts["total_records"]] for f in found])
     share = np.array([[f.events] for f in found])
     solved, *_ = np.linalg.lstsq(work / share, np.array(spent) / share[:, 0], rcond=None)
@@ -97,6 +102,7 @@ def points(rows: Mapping[str, Row], known: Coefficients) -> list[Point]:
         cpu = (known.event_cpu + known.total_cpu * per_event) / MICRO
         broker = (known.broker_event_cpu + known.broker_total_cpu * per_event) / MICRO
         journal_and_events = known.event_bytes + known.journal_bytes
+        journal_and_events += known.journal_total_bytes * per_event
         measured = f.parts["events_bytes"] + f.parts["journal_bytes"]
         memory = (
             known.process_memory

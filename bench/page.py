@@ -95,11 +95,11 @@ def _figures(row: Row) -> str:
 
 
 def _peers(everything: Rows) -> str:
-    text = "## What the peers are told, and what they do not do\n\n"
+    text = "## What the peers are told, and where they are not the same\n\n"
     for row in everything.values():
         if row.best.lacks:
             warm = row.best.parts.get("cpu_first_half"), row.best.parts.get("cpu_last_half")
-            text += f"- **{row.name}**: {row.best.settings['peer']}. Does not do: {row.best.lacks}."
+            text += f"- **{row.name}**: {row.best.settings['peer']}. Not the same: {row.best.lacks}."
             if row.name.startswith("Kafka Streams") and warm[0] and warm[1]:
                 text += f" Warm-up apart: first half {warm[0]:.1f} µs, last half {warm[1]:.1f} µs."
             text += "\n"

@@ -65,7 +65,8 @@ def needs(rate: float, known: Coefficients) -> list[Need]:
     broker = (rate * known.broker_event_cpu + totals * known.broker_total_cpu) * REPLICAS
     rows_a_second = rate + 2 * totals
     stored = known.event_bytes * RETENTION_SECONDS + known.journal_bytes * HORIZON_SECONDS
-    written = rate * (known.event_bytes + known.journal_bytes) + totals * known.total_bytes
+    written = rate * (known.event_bytes + known.journal_bytes)
+    written += totals * (known.total_bytes + known.journal_total_bytes)
     partitions = workers(rate, known) * 4
     ids = min(rate * HORIZON_SECONDS, partitions * MEMORY_IDS)
     memory = workers(rate, known) * known.process_memory + ids * known.id_memory

@@ -37,7 +37,7 @@ def show(found: Sequence[Found], head: Mapping[str, object]) -> None:
         for name, value in row.best.parts.items():
             console.print(f"[dim]{row.name}: {_UNITS.get(name, name)} {value:,.3f}[/]")
         if row.best.lacks:
-            console.print(f"[dim]{row.name} does not do: {row.best.lacks}[/]")
+            console.print(f"[dim]{row.name} is not the same: {row.best.lacks}[/]")
     console.print("[dim]" + ", ".join(f"{k} {v}" for k, v in head.items()) + "[/]")
     for one in found:
         for line in one.settings.get("wrong", ()):
@@ -48,7 +48,7 @@ def cells(row: Row, ours: float | None, fastest: float) -> list[str]:
     """The cells of a row; `fastest` is the best calibration of the run."""
     least, median = row.cpu()
     best, usual = row.rate()
-    noise = row.best.before / fastest
+    noise = max(row.best.before, row.best.after) / fastest
     return [
         row.name,
         f"{row.best.events:,}",
@@ -57,7 +57,7 @@ def cells(row: Row, ours: float | None, fastest: float) -> list[str]:
         f"{least:.2f}",
         f"{median:.2f}",
         f"{row.best.broker_cpu:.2f}",
-        f"{least / ours:.1f}" if ours else "",
+        f"{least / ours:.2f}" if ours else "",
         f"{row.best.rss:,.0f}",
         f"{sum(f.lost for f in row.repeats):,}",
         f"{sum(f.doubled for f in row.repeats):,}",
