@@ -24,7 +24,7 @@ from metering.state.fold import Chunk
 from metering.state.meter_fold import MeterFold, MeterRules
 
 CHUNK = 5_000  # events of a Kafka record batch
-CHECKPOINTS = 10
+CHECKPOINTS = 3
 START = 1_767_571_200_000  # 2026-01-05T00:00:00Z
 HOUR_MS = 3_600_000
 METERS = """
