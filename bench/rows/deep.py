@@ -89,9 +89,10 @@ def _deepen(deployment: Settings, ids: int) -> None:
             packed = chance.bytes(ids // deployment.partitions // _DAYS * ID_BYTES)
             write_ids(folder / f"{day:06d}-{until:020d}.ids", day, until, columns(packed))
             segments = [Segment(day, start, until, packed)]
-            changes = Changes(deployment.epoch, saved.offset, saved.header, [], segments, 0, [])
+            rated = saved.revision, saved.sequence
+            changes = Changes(deployment.epoch, saved.offset, saved.header, [], segments, 0, [], *rated)
             store.write(changes)
-            store.settle(changes)
+            store.settle(changes, store.known())
         store.close()
 
 
