@@ -127,7 +127,7 @@ def installed(world: World) -> Iterator[None]:
         (store, "WriteBatch", disk.WriteBatch),
         (store, "ReadOptions", object),
         (store, "_options", lambda: None),
-        *((module, "log", log) for module in (worker, sink, writer, checkpoint, publish)),
+        *((module, "log", log) for module in (worker, quota_service, sink, writer, checkpoint, publish)),
     ]
     with ExitStack() as stack:
         for module, name, value in places:
