@@ -159,12 +159,13 @@ class Journal:
 
     async def strike_out(self, partition: int) -> None:
         """Take everything back: from here on the journal is empty, also behind a compaction."""
-        keys = {key async for key, value in self._reader(partition).records() if value is not None}
+        reader = self._reader(partition)
+        keys = {key async for key, value in reader.records() if value is not None}
         # Positions first: a state that is half taken back is none.
         gone: list[Keyed] = [(key, None) for key in sorted(keys, key=lambda k: (k[:1] != POSITION, k))]
         await self._publisher.append(self._state_topic, partition, gone)
         self._left.pop(partition, None)
-        self._end[partition] = await self.end(partition)
+        self._end[partition] = await self.end(partition) if gone else reader.end
 
     async def write_whole(self, partition: int, epoch: int, saved: Saved) -> None:
         """Write a state of any size into a journal that was struck out; the position makes it valid."""

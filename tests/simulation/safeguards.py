@@ -226,7 +226,7 @@ BROKEN = (
     Broken("deduplication", dedupe, "fingerprints", never_the_same),
     Broken("ids are part of the state", SeenIds, "restore", forget_ids),
     Broken("ids outlive the oldest event", topics, "_EVENT_DAYS", 1, 60, _AWAY),
-    Broken("version order in the rate fold", RateState, "keep", keep_the_last, 150),
+    Broken("version order in the rate fold", RateState, "keep", keep_the_last, 450),
     Broken("catalog not older than the state", Worker, "_wait_for_catalog", any_catalog, 200),
     Broken("version order in the database", Table, "is_newer", last_insert_wins, 60, _LATE),
     Broken("rows replace by key", Table, "place_of", place_of_its_own),

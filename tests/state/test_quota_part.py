@@ -323,7 +323,8 @@ def test_readers_are_told_where_a_customer_is_before_it_uses_anything() -> None:
     life.checkpoint()
     assert life.saved is not None
     to = partition_of("a", 2)
-    child = Life(to, 2, saved=meter_child(life.saved, BOOK, to, 2))
+    moved = meter_child(life.saved, BOOK, to, 2)
+    child = Life(to, 2, saved=moved, entries={entry.key: entry for entry in moved.entries})
     assert child.fold.quotas is not None
     assert child.fold.quotas.is_urgent
     changes = child.checkpoint()
@@ -331,7 +332,7 @@ def test_readers_are_told_where_a_customer_is_before_it_uses_anything() -> None:
     told = [decode_state(o.value) for o in changes.outputs if o.topic == "states" and o.value]
     assert "a" in {record.customer for record in told if isinstance(record, QuotaProfile)}
     assert child.state().posted == str(60 * ONE)
-    again = Life(to, 2, saved=child.saved)
+    again = child.again(partition=to, partitions=2)
     assert again.fold.quotas is not None
     assert not again.fold.quotas.is_urgent
 
