@@ -157,13 +157,13 @@ class LocalView:
         clock = now_ms + (self._skew or 0)
         found = ALLOWED
         for gate in gates:
-            seen = gate.beat.seen
-            if seen is None or now_ms - seen > gate.reuse_ms:
+            beat = gate.beat
+            if beat.seen is None or (age := now_ms - beat.seen) > gate.reuse_ms:
                 return self._stale(gate, gate.steps(quantity, requests), clock)
             if not gate.start <= clock < gate.until:
                 gate.turn(clock)
             steps = requests * ONE if gate.is_requests else quantity
-            is_behind = now_ms - seen > gate.beat.fresh_ms and gate.is_short(steps, now_ms - seen)
+            is_behind = age > beat.fresh_ms and gate.is_short(steps, age)
             if is_behind or steps + gate.pending > gate.free:
                 if dimensions and not gate.covers(dimensions):
                     continue
@@ -198,11 +198,11 @@ class LocalView:
             gates = spots.get((customer, meter))
             if gates is not None and quantity >= 0:
                 for gate in gates:
-                    seen = gate.beat.seen
+                    beat = gate.beat
                     if (
-                        seen is None
-                        or now_ms - seen > gate.reuse_ms
-                        or now_ms - seen > gate.beat.fresh_ms
+                        beat.seen is None
+                        or (age := now_ms - beat.seen) > gate.reuse_ms
+                        or age > beat.fresh_ms
                         or not gate.start <= clock < gate.until
                         or (ONE if gate.is_requests else quantity) + gate.pending > gate.free
                         or gate.standing != "ok"
