@@ -19,6 +19,7 @@ from metering.demo import screen
 from metering.demo.account import Line, account
 from metering.demo.billing import sync
 from metering.demo.pipeline import Pipeline
+from metering.demo.quota_scene import CUSTOMER, quota_scene
 from metering.demo.traffic import PERIOD, STRETCH, Traffic, traffic
 from metering.errors import UserError
 from metering.local import parts
@@ -62,14 +63,18 @@ def run_demo(
             asyncio.run(_wait_for_books(own, sent, pipeline))
         with _stage(times, "bill"):
             billed = sync(own, PERIOD, console.print)
+        with connect(own.clickhouse(), own.database) as client:
+            books = Books(client)
+            lines = account(books, sent, catalog, billed, run_audit(client, PERIOD))
+            bill = books.bill(next(iter(books.charged(PERIOD))), PERIOD)
+            assert bill is not None, "the largest customer has charges"
+        with _stage(times, "quota"):  # last: its usage is of today, and no part of the month
+            steps, served = asyncio.run(quota_scene(own, pipeline.watch))
     finally:
         if not keep:
             pipeline.stop()
-    with connect(own.clickhouse(), own.database) as client:
-        books = Books(client)
-        lines = account(books, sent, catalog, billed, run_audit(client, PERIOD))
-        bill = books.bill(next(iter(books.charged(PERIOD))), PERIOD)
-        assert bill is not None, "the largest customer has charges"
+    lines.append(served)
+    screen.show_quota(CUSTOMER, steps)
     _show(bill, billed, lines, times)
     if json_file is not None:
         json_file.write_text(json.dumps(_figures(bill, billed, lines, times), indent=2) + "\n")
