@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     memory_ids: int = Field(
         default=1_000_000,
         ge=1_000,
-        description="Ids of a partition kept in memory (about 180 bytes each); older ones are on disk.",
+        description="Ids of a partition kept in memory (about 20 bytes each); older ones are on disk.",
     )
     max_future_seconds: int = Field(
         default=300,
