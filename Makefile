@@ -8,7 +8,7 @@ help: ## show what can be made
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,web,dev]'
 	@touch $(READY)
 
 demo: $(READY) ## from real usage events to a bill and an account that adds up
