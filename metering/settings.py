@@ -58,6 +58,16 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = Field(
         default=1.0, gt=0, description="Seconds between two checkpoints of a fold."
     )
+    quota_push_seconds: float = Field(
+        default=0.2,
+        gt=0,
+        description="Counters of quotas are published at least so often; decisions and replies at once.",
+    )
+    quota_lag_ms: int = Field(
+        default=1_000,
+        ge=0,
+        description="How long a quota's state takes to its readers at most; equal on every worker.",
+    )
     tick_idle_seconds: float = Field(
         default=30.0,
         gt=0,
@@ -96,6 +106,13 @@ class Settings(BaseSettings):
     pdf_fonts: str = Field(
         default="",
         description="More fonts of PDF bills, e.g. for Chinese: TrueType or OpenType files separated by `:`.",
+    )
+    ledger_url: str = Field(
+        default="",
+        description="Ledger of billing sync: a SQLite file in METERING_HOME, or `postgresql://...`.",
+    )
+    billing_file: Path | None = Field(
+        default=None, description="YAML file that says how to bill; without it everything is invoiced."
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
