@@ -103,6 +103,9 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:9464/metrics",
         description="Where `metering web` reads what `metering watch` found.",
     )
+    notify_file: Path | None = Field(
+        default=None, description="YAML file that says who is told of what: docs/notifications.md."
+    )
     pdf_fonts: str = Field(
         default="",
         description="More fonts of PDF bills, e.g. for Chinese: TrueType or OpenType files separated by `:`.",

@@ -9,7 +9,8 @@ from metering.bills.document import BillDocument
 from metering.explain import Part, PriceExplanation, plain
 
 JOINERS = "\u200c\u200d"  # emoji and several scripts need them
-_SHOWN = 12  # decimals of a part
+_SHOWN = 9  # decimals of a part
+_PRICE = 12  # decimals of a unit price: all it can have
 _DAY = 86_400
 _PRORATED = re.compile(r"(\d+) of (\d+) s")
 _KINDS = {"usage": "", "flat": "fee", "share": "share of spend", "true_up": "minimum commitment"}
@@ -35,10 +36,10 @@ def money(amount: Decimal) -> str:
     return f"{amount:,.6f}".replace("-", "−")
 
 
-def exact(amount: Decimal) -> str:
-    """A part of a charge: two decimals at least; behind the twelfth, `…` says that the CSV has more."""
+def exact(amount: Decimal, most: int = _SHOWN) -> str:
+    """A part of a charge: two decimals at least; behind the last one, `…` says that the CSV has more."""
     whole, _, decimals = plain(amount).partition(".")
-    shortened = f"{decimals[:_SHOWN]}…" if len(decimals) > _SHOWN else f"{decimals:0<2}"
+    shortened = f"{decimals[:most]}…" if len(decimals) > most else f"{decimals:0<2}"
     return f"{whole}.{shortened}".replace("-", "−")
 
 
@@ -67,7 +68,7 @@ def part_columns(part: Part) -> PartColumns:
     return PartColumns(
         _place(part),
         units,
-        exact(part.unit_price) if part.billed and part.unit_price else "",
+        exact(part.unit_price, _PRICE) if part.billed and part.unit_price else "",
         exact(part.fee) if part.fee else "",
         exact(part.amount),
     )
