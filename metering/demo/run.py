@@ -10,13 +10,14 @@ from pathlib import Path
 
 from aiokafka.errors import KafkaError
 
-from billing_sync.run import RunResult, run_once
+from billing_sync.run import RunResult
 from metering.audit import run_audit
 from metering.catalog.load import load_folder
 from metering.catalog.publish import publish
 from metering.console import console
 from metering.demo import screen
 from metering.demo.account import Line, account
+from metering.demo.billing import sync
 from metering.demo.pipeline import Pipeline
 from metering.demo.traffic import PERIOD, STRETCH, Traffic, traffic
 from metering.errors import UserError
@@ -29,8 +30,7 @@ from metering.sinks.queries import Bill, Books
 from metering.state.calendar import HOUR_MS, period_end
 from metering.state.log_bounds import LogBounds
 from metering.topics import Names, apply
-from metering.web.app import web_app
-from metering.web.listen import listen
+from metering.web.commands import serve_page
 
 EXAMPLE = Path("examples/llm")
 DATABASE = "metering_demo"
@@ -70,7 +70,7 @@ def run_demo(
         with _stage(times, "meter, rate and store"):
             asyncio.run(_wait_for_books(own, sent, pipeline))
         with _stage(times, "bill"):
-            billed = run_once(own, period=PERIOD)
+            billed = sync(own, PERIOD, console.print)
         with connect(own.clickhouse(), own.database) as client:
             books = Books(client)
             lines = account(books, sent, catalog, billed, run_audit(client, PERIOD))
@@ -80,7 +80,7 @@ def run_demo(
         if json_file is not None:
             json_file.write_text(json.dumps(_figures(bill, billed, lines, times), indent=2) + "\n")
         if serve:
-            listen(web_app(own), own)
+            serve_page(own)
     finally:
         if not keep:
             pipeline.stop()
