@@ -32,6 +32,11 @@ class Hook:
                     self.send_header("Location", "/elsewhere")
                 self.end_headers()
 
+            def do_GET(self) -> None:
+                hook.got.append(({}, b"asked by GET"))
+                self.send_response(204)
+                self.end_headers()
+
             def log_message(self, *_: Any) -> None:
                 """Nothing."""
 
