@@ -8,14 +8,19 @@ help: ## show what can be made
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,web,dev]'
 	@touch $(READY)
 
-demo: $(READY) ## from real usage events to a bill and an account that adds up
-	$(BIN)/metering demo
+SERVE ?=
+demo: $(READY) ## from real usage events to a bill and an account that adds up; SERVE=1 keeps it up, with the page
+	$(BIN)/metering demo $(if $(SERVE),--serve)
 
 test: $(READY) ## every test, on the real parts
 	$(BIN)/pytest -q
+
+test-web: $(READY) ## the page in a real Chromium, which is installed from the system's packages if there is none
+	@command -v chromium >/dev/null || { apt-get -qq update && apt-get install -y -qq chromium; }
+	$(BIN)/pytest -q tests/bills tests/web
 
 EVENTS ?= 1000000
 SEED ?= 1
@@ -70,5 +75,5 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test chaos simulate simulate-billing bench bench-check bench-page bench-rating bench-whatif bench-dedupe bench-quota \
+.PHONY: help demo test test-web chaos simulate simulate-billing bench bench-check bench-page bench-rating bench-whatif bench-dedupe bench-quota \
 	bench-overshoot bench-billing check clean
