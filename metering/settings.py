@@ -84,6 +84,16 @@ class Settings(BaseSettings):
     sink_batch_seconds: float = Field(
         default=1.0, gt=0, description="A sink inserts at least this often while it holds rows."
     )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65_535,
+        description="Port of `/metrics` and `/health/…` of this worker or sink; 0: none.",
+    )
+    metrics_bind: str = Field(
+        default="127.0.0.1",
+        description="Address of that port; in a container `0.0.0.0`. It shows no customer and no event.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     def brokers(self) -> str:

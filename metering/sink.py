@@ -6,7 +6,7 @@ none, and a database that was lost has no positions, so everything is read again
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import msgspec
@@ -17,9 +17,10 @@ from metering.catalog.reader import follow
 from metering.ending import die
 from metering.errors import UserError
 from metering.events import TICK_TYPE, UsageEvent, decode_values
+from metering.observe.families import LETTERS
 from metering.records import decode
 from metering.settings import Settings
-from metering.sinks.rows import TableRow, of_catalog, of_event, of_record
+from metering.sinks.rows import COLUMNS, TableRow, of_catalog, of_event, of_record
 from metering.sinks.writer import Origin, Writer
 from metering.state.fold import Chunk
 from metering.state.log_bounds import LogBounds
@@ -29,6 +30,7 @@ from metering.transport import Batch
 log = structlog.get_logger()
 
 SINK = "clickhouse"
+_REASON = COLUMNS["rejected"].index("reason")
 
 
 class Pending:
@@ -37,7 +39,7 @@ class Pending:
     def __init__(self, first: int) -> None:
         self.first = self.next = first
         self.rows: list[TableRow] = []
-        self.since = time.monotonic()
+        self.since = time.time()  # for a person who looks at it
 
 
 class Sink:
@@ -52,6 +54,11 @@ class Sink:
         self._pending: dict[TP, Pending] = {}
         self._lock = asyncio.Lock()
         self._last_seek: dict[TP, float] = {}
+
+    @property
+    def pending(self) -> Mapping[TP, Pending]:
+        """What is read and not stored yet, by partition."""
+        return self._pending
 
     async def load(self, tps: set[TP]) -> Mapping[TP, int]:
         """Where ClickHouse says that each partition continues; see `transport.Positions`."""
@@ -140,6 +147,7 @@ class Sink:
             self._pending[tp] = following
             origin = Origin(tp.topic, tp.partition, first, upto - 1)
             await self.writer.write(rows, origin)
+            count_letters(row for table, row in rows if table == "rejected")
             position = TableRow("sink_progress", (SINK, tp.topic, tp.partition, upto))
             await self.writer.write([position], origin)
             await self.consumer.commit_positions({tp: upto})
@@ -163,6 +171,12 @@ def _created_anew(tp: TP, offset: int, end: int) -> UserError:
         f"{tp.topic}, partition {tp.partition}: ClickHouse continues at {offset}, the log ends at {end}",
         hint="the topic was created anew: use another METERING_DATABASE for it",
     )
+
+
+def count_letters(rows: Iterable[tuple[Any, ...]]) -> None:
+    """Count dead letters by their reason, for the metrics."""
+    for row in rows:
+        LETTERS.labels(row[_REASON]).inc()
 
 
 def _row(tp: TP, value: bytes) -> TableRow | None:

@@ -19,6 +19,7 @@ import structlog
 
 from metering.catalog.resolved import Catalog
 from metering.errors import UserError
+from metering.observe.families import CHECKPOINT, timed
 from metering.state.fold import Chunk, Fold
 from metering.state.journal import Journal
 from metering.state.log_bounds import Bounds
@@ -126,6 +127,7 @@ class DurableFold:
         self.fold.fold(fresh, catalog)
         return Verdict.FOLDED
 
+    @timed(CHECKPOINT)
     async def checkpoint(self) -> int | None:
         """Make everything folded so far durable; the position that is safe now.
 
