@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 help: ## show what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -24,6 +24,9 @@ chaos: $(READY) ## kills, full disks and clock steps under a million events; the
 	$(BIN)/python -m tests.chaos.run --events $(EVENTS) --seed $(SEED) --minutes $(MINUTES)
 
 SEEDS ?= 1000
+simulate-billing: $(READY) ## billing under faults, restarts and outages, a seed each; then Stripe equals the books
+	$(BIN)/python -m tests.billing_sync.simulate --seeds $(SEEDS)
+
 SIMULATED = $(if $(filter file,$(origin SEED)),--seeds $(SEEDS),--seed $(SEED) --trace)
 simulate: $(READY) ## thousands of seeded runs of the whole engine in memory; SEED=n replays one
 	$(BIN)/python -m tests.simulation.run $(SIMULATED)
@@ -52,4 +55,4 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test chaos simulate bench-rating bench-whatif bench-dedupe bench-quota bench-overshoot check clean
+.PHONY: help demo test chaos simulate simulate-billing bench-rating bench-whatif bench-dedupe bench-quota bench-overshoot bench-billing check clean

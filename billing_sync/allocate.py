@@ -25,15 +25,15 @@ class Allocation(NamedTuple):
         return sum(self.minor.values())
 
 
-def allocate(lines: Mapping[str, int], carry_in: int, currency: str) -> Allocation:
+def allocate(lines: Mapping[str, int], carry_in: int, currency: str, minimum_minor: int = 0) -> Allocation:
     """Allocate an invoice's lines (micro-units by line id).
 
-    A total below one unit, or negative, is no invoice: all of it is carried.
+    A total below one unit, below the minimum, or negative is no invoice: all of it is carried.
     """
     unit = unit_micro(currency)
     _, step = exponent_and_step(currency)
     total = sum(lines.values()) + carry_in
-    if total < unit:
+    if total < max(unit, minimum_minor // step * unit):
         return Allocation({}, total)
     target = total // unit
     parts = dict(lines)

@@ -4,6 +4,8 @@ Source: Stripe's list of zero-decimal currencies and special cases. ISK is sent 
 but only whole krónur; three-decimal currencies must end in 0.
 """
 
+from decimal import Decimal
+
 from metering.errors import UserError
 
 MICRO_DIGITS = 6
@@ -28,3 +30,9 @@ def unit_micro(currency: str) -> int:
     """The smallest amount that can be invoiced, in micro-units of the currency."""
     exponent, step = exponent_and_step(currency)
     return int(10 ** (MICRO_DIGITS - exponent)) * step
+
+
+def major(minor: int, currency: str) -> Decimal:
+    """Minor units in the currency's major unit."""
+    exponent, _ = exponent_and_step(currency)
+    return Decimal(minor).scaleb(-exponent)

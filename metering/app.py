@@ -57,11 +57,16 @@ def worker_app(settings: Settings) -> Any:
     worker = app.positions = Worker(settings)
     events = app.topic(names.events, schema=BatchSchema(), acks=False)
     hourly = app.topic(names.hourly, schema=BatchSchema(), acks=False)
-    worker_agents.register(app, worker, events, hourly)
+    checks = app.topic(names.quota_checks, schema=BatchSchema(), acks=False)
+    worker_agents.register(app, worker, events, hourly, checks)
 
     @app.timer(settings.checkpoint_seconds)  # type: ignore[untyped-decorator]  # Faust ships no types
     async def checkpoint() -> None:
         await worker.checkpoint_all()
+
+    @app.timer(settings.quota_push_seconds)  # type: ignore[untyped-decorator]  # Faust ships no types
+    async def push_quotas() -> None:
+        await worker.push_quotas()
 
     @app.timer(PROGRESS_SECONDS)  # type: ignore[untyped-decorator]  # Faust ships no types
     async def report() -> None:
@@ -88,6 +93,8 @@ def sink_app(settings: Settings) -> Any:
         names.charges,
         names.rejected,
         names.progress,
+        names.quota_events,
+        names.quota_facts,
         schema=BatchSchema(),
         acks=False,
     )

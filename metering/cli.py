@@ -17,6 +17,7 @@ from metering.event_commands import app as events_app
 from metering.invariants.commands import watch
 from metering.late_commands import app as late_app
 from metering.local.cli import app as local_app
+from metering.quota_commands import grant_app, limit_app, quota_app
 from metering.recovery.commands import books_app, rebuild_app, state_app
 from metering.rejected_commands import app as rejected_app
 from metering.settings import settings
@@ -35,6 +36,9 @@ app.add_typer(events_app, name="events")
 app.add_typer(correct_app, name="correct")
 app.add_typer(backfill_app, name="backfill")
 app.add_typer(late_app, name="late")
+app.add_typer(quota_app, name="quota")
+app.add_typer(grant_app, name="grant")
+app.add_typer(limit_app, name="limit")
 for command in (dev, send, bill, periods, explain, audit, whatif, rate, status, watch):
     app.command()(command)
 

@@ -21,7 +21,8 @@ ENVELOPE_LIMIT = 1_000
 NAME_LIMIT = 256  # characters of an id, source, type or customer
 TICK_TYPE = "metering.tick"  # appended by the owner of an idle partition; see state/meter_fold.py
 
-_NAMES = ("id", "source", "type", "customer", "backfill")
+_NAMES = ("id", "source", "type", "customer")
+_SENDERS = ("backfill", "lease")  # what says how an event came, not what it says
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _LATEST_MS = 253_402_300_799_999  # 9999-12-31, the last instant a datetime can hold
@@ -30,8 +31,8 @@ _LATEST_MS = 253_402_300_799_999  # 9999-12-31, the last instant a datetime can 
 class UsageEvent(msgspec.Struct, gc=False):
     """One usage event after `decode_values`: `customer` and `at` (epoch ms) are always filled.
 
-    `backfill` names the backfill that sends it, and is no part of what it says. `data` holds str, int,
-    Decimal, bool, None, lists and dicts; never a float.
+    `backfill` names the backfill that sends it, `lease` the reservation that covers it: no part of what it
+    says. `data` holds str, int, Decimal, bool, None, lists and dicts; never a float.
     """
 
     id: str = ""
@@ -44,6 +45,7 @@ class UsageEvent(msgspec.Struct, gc=False):
     specversion: str = ""
     at: int = 0
     backfill: str = ""
+    lease: str = ""
 
 
 class Refusal(NamedTuple):
@@ -187,7 +189,7 @@ def _missing(event: UsageEvent) -> Refusal | None:
 
 
 def _unusable_name(event: UsageEvent) -> Refusal | None:
-    for field in _NAMES if event.backfill else _NAMES[:-1]:
+    for field in _NAMES if not (event.backfill or event.lease) else _NAMES + _SENDERS:
         text: str = getattr(event, field)
         if len(text) > NAME_LIMIT or not (text.isprintable() or not text):
             return Refusal(

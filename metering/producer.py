@@ -6,7 +6,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from metering.errors import UserError
-from metering.worker import tick_record
+from metering.quota_service import tick_record
 
 _RECORD_BYTES = 8 << 20
 

@@ -121,7 +121,7 @@ class Forecaster:
         chunk = Chunk(offset, offset + 1, [offset], [sent.payload], self._now)
         fold.fold([chunk], self._catalog)
         changes = fold.changes()
-        records = [decode(output.value) for output in changes.outputs] if changes else []
+        records = [decode(output.value) for output in changes.outputs if output.value] if changes else []
         for record in records:
             if isinstance(record, DeadLetter) and not self._is_founded(sent.letter, record, event):
                 return sent._replace(outcome="refused", reason=record.reason, detail=record.detail)

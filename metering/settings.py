@@ -58,6 +58,16 @@ class Settings(BaseSettings):
     checkpoint_seconds: float = Field(
         default=1.0, gt=0, description="Seconds between two checkpoints of a fold."
     )
+    quota_push_seconds: float = Field(
+        default=0.2,
+        gt=0,
+        description="Counters of quotas are published at least so often; decisions and replies at once.",
+    )
+    quota_lag_ms: int = Field(
+        default=1_000,
+        ge=0,
+        description="How long a quota's state takes to its readers at most; equal on every worker.",
+    )
     tick_idle_seconds: float = Field(
         default=30.0,
         gt=0,
@@ -93,6 +103,13 @@ class Settings(BaseSettings):
     metrics_bind: str = Field(
         default="127.0.0.1",
         description="Address of that port; in a container `0.0.0.0`. It shows no customer and no event.",
+    )
+    ledger_url: str = Field(
+        default="",
+        description="Ledger of billing sync: a SQLite file in METERING_HOME, or `postgresql://...`.",
+    )
+    billing_file: Path | None = Field(
+        default=None, description="YAML file that says how to bill; without it everything is invoiced."
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 

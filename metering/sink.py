@@ -6,7 +6,7 @@ none, and a database that was lost has no positions, so everything is read again
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import msgspec
@@ -18,8 +18,10 @@ from metering.ending import die
 from metering.errors import UserError
 from metering.events import TICK_TYPE, UsageEvent, decode_values
 from metering.observe.families import LETTERS
+from metering.quota.wire import decode_event, decode_fact
 from metering.records import decode
 from metering.settings import Settings
+from metering.sinks.quota_rows import event_row, fact_row
 from metering.sinks.rows import COLUMNS, TableRow, of_catalog, of_event, of_record
 from metering.sinks.writer import Origin, Writer
 from metering.state.fold import Chunk
@@ -31,6 +33,7 @@ log = structlog.get_logger()
 
 SINK = "clickhouse"
 _REASON = COLUMNS["rejected"].index("reason")
+Make = Callable[[bytes, int, int], TableRow | None]  # from a value, its offset and its append time
 
 
 class Pending:
@@ -52,6 +55,7 @@ class Sink:
         self.bounds = LogBounds(settings.brokers())
         self.consumer: Any = None
         self._pending: dict[TP, Pending] = {}
+        self._makers = {self.names.quota_events: _of_quota_event, self.names.quota_facts: _of_fact}
         self._lock = asyncio.Lock()
         self._last_seek: dict[TP, float] = {}
 
@@ -126,7 +130,10 @@ class Sink:
                 for item in decode_values(chunk.values)
                 if isinstance(item.event, UsageEvent) and item.event.type != TICK_TYPE
             ]
-        return [row for value in chunk.values if value and (row := _row(tp, value)) is not None]
+        make = self._makers.get(tp.topic, _of_ours)
+        placed = zip(chunk.offsets, chunk.values, strict=True)
+        found = [_row(tp, make, value, offset, chunk.appended) for offset, value in placed if value]
+        return [row for row in found if row is not None]
 
     async def flush_all(self) -> None:
         """Store what has waited long enough."""
@@ -179,9 +186,21 @@ def count_letters(rows: Iterable[tuple[Any, ...]]) -> None:
         LETTERS.labels(row[_REASON]).inc()
 
 
-def _row(tp: TP, value: bytes) -> TableRow | None:
+def _of_ours(value: bytes, _offset: int, _appended: int) -> TableRow | None:
+    return of_record(decode(value))
+
+
+def _of_quota_event(value: bytes, _offset: int, _appended: int) -> TableRow | None:
+    return TableRow(*event_row(decode_event(value)))
+
+
+def _of_fact(value: bytes, offset: int, appended: int) -> TableRow | None:
+    return TableRow(*fact_row(offset, appended, decode_fact(value)))
+
+
+def _row(tp: TP, make: Make, value: bytes, offset: int, appended: int) -> TableRow | None:
     try:
-        return of_record(decode(value))
+        return make(value, offset, appended)
     except msgspec.MsgspecError as error:
         raise UserError(
             f"{tp.topic}, partition {tp.partition} holds a record that is not ours: {error}",

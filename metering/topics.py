@@ -29,6 +29,11 @@ class Names:
         self.charges = settings.topic("usage.charges")
         self.rejected = settings.topic("usage.rejected")
         self.catalog = settings.topic("catalog")
+        self.quota_state = settings.topic("quota.state")
+        self.quota_events = settings.topic("quota.events")
+        self.quota_checks = settings.topic("quota.checks")
+        self.quota_replies = settings.topic("quota.replies")
+        self.quota_facts = settings.topic("quota.facts")
         self.progress = settings.topic("pipeline.progress")
         self.epochs = settings.topic("pipeline.epochs")
         self.meter_segments = settings.topic("journal.meter.segments")
@@ -84,6 +89,14 @@ def specs(settings: Settings) -> list[TopicSpec]:
         ),
         # Every revision stays: what was decided under one can only be decided again under the same.
         TopicSpec(names.catalog, 1, {**deleted, "retention.ms": "-1", **large}),
+        TopicSpec(names.quota_state, count, compacted),
+        TopicSpec(names.quota_events, count, {**deleted, "retention.ms": str(180 * _DAY_MS)}),
+        # Who asked longer ago than a lease lasts has given up.
+        TopicSpec(names.quota_checks, count, {**deleted, "retention.ms": str(_DAY_MS)}),
+        TopicSpec(names.quota_replies, count, {**deleted, "retention.ms": str(_DAY_MS)}),
+        # Grants and limits set at run time stay, as an audit. The catalog cannot hold them: its offset is
+        # a revision.
+        TopicSpec(names.quota_facts, 1, {**deleted, "retention.ms": "-1"}),
         TopicSpec(names.progress, count, compacted),
         TopicSpec(names.epochs, 1, {**deleted, "retention.ms": "-1"}),
         TopicSpec(

@@ -16,7 +16,7 @@ from metering.catalog.reader import follow
 from metering.catalog.resolved import Catalog
 from metering.ending import die
 from metering.epochs import Epoch, latest_epoch, refuse_lost_state, refuse_other_epoch
-from metering.events import TICK_TYPE
+from metering.quota_service import QuotaService, quotas_of, tick_record
 from metering.records import Progress, encode, key
 from metering.recovery.evidence import refuse_other_revisions
 from metering.settings import Settings
@@ -60,6 +60,8 @@ class Worker:
         self._catalog_known = asyncio.Event()
         self._recurring: tuple[Catalog, set[int]] | None = None  # partitions with fees without usage
         self._following: asyncio.Task[None] | None = None
+        self._quotas = QuotaService(settings, self._owned, self.publisher, self.bounds, self.save)
+        self._facts: asyncio.Task[None] | None = None
         self._journals = {
             topic: opening.journal(settings, self.publisher, topic)
             for topic in (self.names.events, self.names.hourly)
@@ -84,6 +86,7 @@ class Worker:
         """Connect the producer and begin to follow the catalog."""
         await self.publisher.start()
         self._following = asyncio.create_task(self._follow_catalog())
+        self._facts = asyncio.create_task(self._quotas.follow_facts())
 
     # -- partitions come and go ------------------------------------------------------------------
 
@@ -99,10 +102,11 @@ class Worker:
                 self._released.pop(tp).close()
             for tp in self._owned.keys() - tps:  # loaded when it was on its way to somebody else
                 self._owned.pop(tp).close()
-            for tp in tps - self._owned.keys():
+            for tp in (tp for tp in tps - self._owned.keys() if tp.topic in self._journals):
                 durable = await self._take_over(tp)
                 catalog = await self._wait_for_catalog(durable.revision)
                 durable.fold.adopt(catalog)  # it may be newer than what the state was rated with
+                self._quotas.teach(durable)
                 self._owned[tp] = durable
                 self._last_batch[tp] = time.monotonic()
             starts = [(tp, await self._start_of(tp)) for tp in tps]
@@ -119,6 +123,8 @@ class Worker:
         return offsets
 
     async def _start_of(self, tp: TP) -> int | None:
+        if tp.topic == self.names.quota_checks:
+            return await self._quotas.start_of(tp)
         durable = self._owned.get(tp)
         if durable is None:
             return None  # given away meanwhile
@@ -136,7 +142,10 @@ class Worker:
             if await durable.load() is None and self.catalog is not None:
                 refuse_lost_state(self.settings, self._epoch, *tp)
                 await refuse_other_revisions(self.settings, self.bounds, tp, self.catalog.revision)
-            durable.check_reachable(await self.bounds.of(*tp), tp.topic)
+            log_now = await self.bounds.of(*tp)
+            durable.check_reachable(log_now, tp.topic)
+            if isinstance(durable.fold, MeterFold) and durable.fold.offset is None:
+                durable.fold.begin(log_now.first)
         except BaseException:  # also when it is given up: the folder is opened again at once
             durable.close()
             raise
@@ -173,7 +182,6 @@ class Worker:
             die("batch_failed", error, **place)
 
     async def _take(self, batch: Batch) -> None:
-        self._last_batch[batch.tp] = time.monotonic()
         for piece in pieces(batch.chunks):
             durable = self._owned.get(batch.tp)
             if durable is None or self.catalog is None:
@@ -184,8 +192,22 @@ class Worker:
                 return
             if durable.usage != usage:  # not only ticks
                 self._usage_at[batch.tp] = piece[-1].appended
-            if durable.fold.is_heavy:
+                self._last_batch[batch.tp] = time.monotonic()
+            if durable.fold.is_heavy or self._is_urgent(durable):
                 await self.save(batch.tp, durable)
+
+    def _is_urgent(self, durable: DurableFold) -> bool:
+        quotas = quotas_of(durable)
+        return quotas is not None and quotas.is_urgent
+
+    async def answer(self, batch: Batch) -> None:
+        """Answer one batch of requests; anything unexpected ends the process."""
+        try:
+            seek_to = await self._quotas.answer(batch, await self._wait_for_catalog())
+            if seek_to is not None:
+                await self.consumer.seek_batches({batch.tp: seek_to})
+        except Exception as error:
+            die("requests_failed", error, partition=batch.tp.partition, first_offset=batch.first)
 
     async def _seek_back(self, tp: TP, durable: DurableFold) -> None:
         """Something before this batch was dropped on the way: fetch again from our position."""
@@ -220,6 +242,13 @@ class Worker:
         except Exception as error:
             die("checkpoint_failed", error)
 
+    async def push_quotas(self) -> None:
+        """One round of publishing quotas; failures end the process."""
+        try:
+            await self._quotas.push()
+        except Exception as error:
+            die("quotas_not_published", error)
+
     def stay_awake(self) -> None:
         """Called by a short timer; a long pause between calls means that the process was frozen."""
         now = time.monotonic()
@@ -229,6 +258,7 @@ class Worker:
 
     async def report_progress(self) -> None:
         """Publish what each partition has done: a quiet worker reports, a dead one does not."""
+        await self._quotas.beat()
         for tp, durable in list(self._owned.items()):
             saved = durable.saved
             if saved is None:
@@ -306,9 +336,3 @@ class Worker:
                     found = self.catalog.revision
                     log.warning("catalog_older_than_state", revision=found, state_revision=revision)
         return self.catalog
-
-
-def tick_record(idle_ms: int) -> bytes:
-    """The record that lets time pass in a partition; `idle_ms` before its append time."""
-    event = {"id": "tick", "type": TICK_TYPE, "customer": "metering", "time": 0}
-    return encode({**event, "data": {"idle_ms": idle_ms}})

@@ -10,7 +10,7 @@ from metering.settings import Settings
 ROOT = Path(__file__).parent.parent
 FOLDS = (
     "meter_fold rate_fold measure partitioning dedupe calendar postings totals hourly_table amending"
-    " amendments rate_state closed_books corrections settle accounts late"
+    " amendments rate_state closed_books corrections settle accounts late quota_part"
 ).split()
 PURE = [
     *sorted((ROOT / "metering" / "rating").glob("*.py")),

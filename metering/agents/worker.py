@@ -1,12 +1,12 @@
-"""The agents of the metering worker: `meter` folds usage events, `rate` folds hourly totals."""
+"""The agents of the metering worker: `meter` folds usage, `rate` hourly totals, `check` answers requests."""
 
 from typing import Any
 
 from metering.worker import Worker
 
 
-def register(app: Any, worker: Worker, events: Any, hourly: Any) -> None:
-    """Attach both agents to a Faust app."""
+def register(app: Any, worker: Worker, events: Any, hourly: Any, checks: Any) -> None:
+    """Attach the agents to a Faust app."""
 
     @app.agent(events, name="meter")  # type: ignore[untyped-decorator]  # Faust ships no types
     async def meter(stream: Any) -> None:
@@ -19,3 +19,9 @@ def register(app: Any, worker: Worker, events: Any, hourly: Any) -> None:
         """Hourly totals: charges and closes."""
         async for batch in stream:
             await worker.take(batch)
+
+    @app.agent(checks, name="check")  # type: ignore[untyped-decorator]  # Faust ships no types
+    async def check(stream: Any) -> None:
+        """Requests: check, reserve, commit, release."""
+        async for batch in stream:
+            await worker.answer(batch)

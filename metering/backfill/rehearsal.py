@@ -95,7 +95,7 @@ def _fold(fold: Any, values: Sequence[bytes], appended: int, catalog: Catalog) -
 
 
 def _records(changes: Changes | None) -> list[Any]:
-    return [decode(output.value) for output in changes.outputs] if changes else []
+    return [decode(output.value) for output in changes.outputs if output.value] if changes else []
 
 
 def _totals(changes: Changes | None) -> dict[TotalPlace, HourlyTotal]:

@@ -88,6 +88,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "METERING_REPLICATION_FACTOR": str(settings.replication_factor),
         "METERING_EPOCH": str(settings.epoch),
         "METERING_CHECKPOINT_SECONDS": str(settings.checkpoint_seconds),
+        "METERING_QUOTA_PUSH_SECONDS": str(settings.quota_push_seconds),
+        "METERING_QUOTA_LAG_MS": str(settings.quota_lag_ms),
         "METERING_TICK_IDLE_SECONDS": str(settings.tick_idle_seconds),
         "METERING_CLOSE_GRACE_HOURS": str(settings.close_grace_hours),
         "METERING_MEMORY_IDS": str(settings.memory_ids),

@@ -66,6 +66,11 @@ class Account:
             if not quota.limit.where or quota.limit.covers(dimensions):
                 quota.post(at, quantity, requests, spent, covered)
 
+    def is_for(self, lease: str, meter: str) -> bool:
+        """Whether a lease holds usage of a meter: an event may count for others as well."""
+        held = self.leases.get(lease)
+        return held is not None and held.meter == meter
+
     def _spend(self, spend: Spend, customer: str, at: int, quantity: int) -> int:
         self.desk.changed["spend", self.name, spend.meter] = spend
         return spend.add(customer, at, quantity)

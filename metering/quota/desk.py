@@ -53,6 +53,11 @@ class Desk:
         self._planned.discard(due)
         return due
 
+    @property
+    def next_at(self) -> int | None:
+        """When something is due next (epoch ms); None when nothing is planned."""
+        return self._agenda[0].at if self._agenda else None
+
     def step(self) -> int:
         """The next sequence number: one for each input that changes something."""
         self.sequence += 1

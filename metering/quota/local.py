@@ -45,7 +45,7 @@ class _Held:
 
     def __init__(self, reply: Reply) -> None:
         self.id = reply.lease
-        self.rest = int(reply.granted)
+        self.granted = self.rest = int(reply.granted)
         self.requests = reply.requests
         self.expires = reply.expires
 
@@ -114,6 +114,7 @@ class LocalView:
         spots: dict[str, tuple[Gate, ...]] = {}
         for card in record.limits:
             gate = self._gate(record.account, card.scope, card.id, partition)
+            gate.beat = self._beat(partition)  # the customer may have moved to another partition
             gate.take_card(card)
             spots[card.meter] = (*spots.get(card.meter, ()), gate)
         self._meters[customer] = set(spots)
@@ -170,6 +171,13 @@ class LocalView:
             elif gate.standing != "ok" and gate.card is not None:
                 found = Answer("allow", gate.standing, gate.card.id)
         return found
+
+    def policy(self, customer: str, meter: str) -> tuple[Verdict, str]:
+        """What the first limit of a meter says when nobody can be asked, and its id; none: "deny"."""
+        for gate in self._spots.get((customer, meter), ()):
+            if gate.card is not None:
+                return gate.card.when_stale, gate.card.id
+        return "deny", ""
 
     def check_many(self, wanted: Iterable[tuple[str, str, int]], now_ms: int) -> list[Answer]:
         """The answers to many questions at once; each by itself, as if the others did not ask."""
@@ -236,6 +244,13 @@ class LocalView:
                 if gate.card is not None and gate.card.id == reply.limit:
                     gate.turn(now_ms + (self._skew or 0))
                     gate.denied_version, gate.denied_until = gate.version, now_ms + reply.retry_after_ms
+
+    def too_small(self, customer: str, meter: str, quantity: int, requests: int = 1) -> list[tuple[str, int]]:
+        """Leases whose rest does not fit, with what was used of each: to be committed; they are forgotten."""
+        held = self._leases.get((customer, meter), [])
+        small = [one for one in held if one.rest < quantity or one.requests < requests]
+        held[:] = [one for one in held if one not in small]
+        return [(one.id, one.granted - one.rest) for one in small]
 
     def _usable(self, place: tuple[str, str], quantity: int, requests: int, now_ms: int) -> str:
         leases = self._leases.get(place)

@@ -108,6 +108,8 @@ class Quotas:
         if found is None:
             return
         self.desk.sequence += 1
+        if lease and not found[0].is_for(lease, meter):
+            lease = ""
         found[0].post(found[1], customer, dimensions, at, quantity, requests, lease)
 
     def ask(self, request: Request) -> Reply:

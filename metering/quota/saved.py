@@ -17,6 +17,11 @@ from metering.records import key
 PREFIX = b'["quota",'  # of every key here; totals begin with a customer, and none has this name's shape
 
 
+def is_entry(raw: bytes) -> bool:
+    """Whether a key is of quotas, and not of a total of a customer that is called `quota`."""
+    return raw.startswith(PREFIX) and raw.endswith(b',""]')
+
+
 def entry_key(place: tuple[Any, ...]) -> bytes:
     """The key of an entry."""
     return key("quota", *place, "")

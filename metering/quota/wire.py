@@ -214,6 +214,7 @@ ReplyReason = Literal[
     "limit_reached",
     "reserved_by_others",
     "settling",
+    "wrong_partition",
     "unknown_customer",
     "unknown_meter",
     "unknown_lease",

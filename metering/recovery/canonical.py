@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from metering.quota.saved import is_entry
 from metering.state.dedupe import HORIZON_DAYS
 from metering.state.fold import Entry, Saved, Segment
 from metering.state.id_file import ID_BYTES
@@ -22,6 +23,7 @@ _ROW_FIELDS = 5  # of a row; behind them is where it was touched
 SHOWN = 3  # differing entries that are named
 _plain = msgspec.msgpack.Encoder(order="deterministic").encode
 _DAY = "newest_day"  # in the header of a meter fold
+_QUOTAS = "quotas"
 _REVISION = "catalog_revision"  # in the header of a rate fold
 
 
@@ -53,7 +55,10 @@ def canonical(saved: Saved) -> Canonical:
     """The canonical form of a durable copy."""
     header = msgspec.msgpack.decode(saved.header, type=dict[str, Any])
     has_closes = _DAY not in header  # a meter's entries are named by their customer
-    entries = {e.key: _value(e, has_closes) for e in saved.entries if e.value is not None}
+    header.pop(_QUOTAS, None)
+    entries = {
+        e.key: _value(e, has_closes) for e in saved.entries if e.value is not None and not is_entry(e.key)
+    }
     return Canonical(saved.offset, header, entries, _ids(saved.segments, header.get(_DAY, 0) - HORIZON_DAYS))
 
 

@@ -95,8 +95,12 @@ async def rebuild_clickhouse(settings: Settings, target: str, *, drop: bool, tel
 
 async def _ends(settings: Settings, bounds: LogBounds) -> Ends:
     names = Names(settings)
-    topics = (names.events, names.hourly, names.charges, names.rejected, names.progress)
+    topics = (
+        *(names.events, names.hourly, names.charges, names.rejected, names.progress),
+        names.quota_events,
+    )
     tps = [TP(topic, partition) for topic in topics for partition in range(settings.partitions)]
+    tps.append(TP(names.quota_facts, 0))
     return {tp: await bounds.of(*tp) for tp in tps}
 
 

@@ -74,7 +74,7 @@ class _Copy:
 
 def _closes(changes: Changes) -> Iterator[PeriodClose]:
     for output in changes.outputs:
-        record = decode(output.value) if _CLOSE in output.value else None
+        record = decode(output.value) if output.value and _CLOSE in output.value else None
         if isinstance(record, PeriodClose):
             yield record
 

@@ -20,6 +20,7 @@ from metering.records import (
     Record,
 )
 from metering.sinks.audit_rows import AUDIT_COLUMNS, audit_rows
+from metering.sinks.quota_rows import QUOTA_COLUMNS
 from metering.state.fold import Chunk
 
 Row = tuple[Any, ...]
@@ -68,7 +69,7 @@ _COLUMNS = {
 }
 
 COLUMNS: dict[str, list[str]] = {
-    table: names.split() for table, names in {**_COLUMNS, **AUDIT_COLUMNS}.items()
+    table: names.split() for table, names in {**_COLUMNS, **AUDIT_COLUMNS, **QUOTA_COLUMNS}.items()
 }
 
 

@@ -1,6 +1,6 @@
 """Applying corrections of single events to the totals of a partition."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ from metering.state.hourly_table import HourlyTable
 from metering.state.measure import Measure, refuse
 from metering.state.totals import DIGESTS, Total
 
+Post = Callable[[UsageEvent, Sequence[Measure], int], None]  # to quotas, before the totals; 1 or -1
+
 AMENDED = b"amended:"  # in front of an identity; totals have JSON arrays as keys
 
 
@@ -27,7 +29,8 @@ class _Amended(NamedTuple):
 class Amending:
     """What was amended or voided within the horizon, and how it changes the totals."""
 
-    def __init__(self, table: HourlyTable, seen: SeenIds) -> None:
+    def __init__(self, table: HourlyTable, seen: SeenIds, post: Post | None = None) -> None:
+        self._post = post
         self._table = table
         self._seen = seen
         self._amended: dict[bytes, _Amended] = {}
@@ -73,10 +76,14 @@ class Amending:
         if isinstance(taken, Refusal):
             return taken
         digest = digest_of(identity_of(found.original))
+        if self._post is not None:
+            self._post(found.original, old, -1)
         for one, total in zip(old, taken, strict=True):
             total.digest = (total.digest - digest) % DIGESTS
             self._table.put(found.original, one, total)
         if found.instead is not None:
+            if self._post is not None:
+                self._post(found.instead, new, 1)
             self._table.add(found.instead, new, digest, late=False)
         return None
 
@@ -93,7 +100,7 @@ class Amending:
                 if not total.restate(restated):
                     text = f"The total of `{one.meter.id}` has changed since; correct again."
                     return refuse(event, "outdated_correction", text)
-            elif not total.take_back(one, found.original.at, found.original.id):
+            elif not total.take_back(one, found.original):
                 text = f"A {total.kind} cannot tell what is left without it: use `metering events`."
                 return refuse(event, "not_invertible", text)
             taken.append(total)

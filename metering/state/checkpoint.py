@@ -4,7 +4,7 @@ The order of a checkpoint is the whole point. Whatever step a crash falls into, 
 finds a state that knows its position and finishes what was begun:
 
 1. local RocksDB: ids, entries, position and the pending outputs, in one write batch
-2. journal on Kafka, awaited
+2. journal on Kafka, awaited; another writer between our records ends us here
 3. outputs on Kafka, awaited
 4. the pending outputs are struck off
 
@@ -57,6 +57,7 @@ class DurableFold:
         self.partition = partition
         self.saved_offset: int | None = None
         self.saved: Snapshot | None = None  # of a meter fold, as of `saved_offset`
+        self._sequence = 0
         self._epoch = epoch
         self._store = store
         self._journal = journal
@@ -67,8 +68,8 @@ class DurableFold:
         """Bring the state back; the offset to continue from, None for the log's beginning."""
         self._publisher.renew()
         # 1. which durable copy is ahead?
-        local = self._store.offset()
-        remote = await self._journal.position(self.partition, self._epoch)
+        local = self._store.place()
+        remote = await self._journal.place(self.partition, self._epoch)
         if remote is not None and (local is None or local < remote):
             await self._rebuild()
         elif remote is None:
@@ -78,13 +79,15 @@ class DurableFold:
         if pending is not None:
             log.info("checkpoint_resumed", partition=self.partition, offset=pending.offset)
             await self._journal.append(self.partition, pending)
+            await self._journal.refuse_others(self.partition)
             await self._publisher.publish_results(self.partition, pending.outputs)
             self._store.settle(pending)
         # 3. into memory
         saved = self._store.load()
         if saved is not None:
             self.fold.restore(saved)
-        self.saved_offset = self.fold.offset
+        place = self._store.place()
+        self.saved_offset, self._sequence = self.fold.offset, place[1] if place else 0
         self.saved = self._snapshot()
         return self.fold.offset
 
@@ -100,7 +103,7 @@ class DurableFold:
         await self._publisher.publish_results(self.partition, outputs)
         self._store.replace(saved)
 
-    async def _begin_journal(self, local: int | None) -> None:
+    async def _begin_journal(self, local: tuple[int, int] | None) -> None:
         """The journal is new, was lost, or is of another epoch: only a whole state may stand in it."""
         await self._journal.strike_out(self.partition)
         saved = self._store.load() if local is not None else None
@@ -142,9 +145,11 @@ class DurableFold:
             if isinstance(self.fold, MeterFold):
                 self._spill(self.fold)  # what it moves to disk was just written
             await self._journal.append(self.partition, changes)
+            await self._journal.refuse_others(self.partition)
             await self._publisher.publish_results(self.partition, changes.outputs)
             self._store.settle(changes)
             self.saved_offset, self.saved = changes.offset, snapshot
+            self._sequence = changes.sequence
             return changes.offset
 
     def _spill(self, fold: MeterFold) -> None:
@@ -155,13 +160,22 @@ class DurableFold:
 
     async def is_current(self) -> bool:
         """Whether nobody else has moved this partition on since our last checkpoint."""
-        position = await self._journal.position(self.partition, self._epoch)
-        return position == self.saved_offset and self.revision == self.fold.revision
+        found = await self._journal.place(self.partition, self._epoch)
+        place = None if self.saved_offset is None else (self.saved_offset, self._sequence)
+        return found == place and self.revision == self.fold.revision
 
     @property
     def revision(self) -> int:
         """The newest catalog revision that this partition was rated under, by us or by another owner."""
         return max(self.fold.revision, self._journal.revision(self.partition))
+
+    async def beat(self, now_ms: int) -> None:
+        """Publish the heartbeat of the partition's quotas, behind all that was published before."""
+        async with self._lock:
+            quotas = self.fold.quotas if isinstance(self.fold, MeterFold) else None
+            heart = quotas.heartbeat(now_ms) if quotas is not None else None
+            if heart is not None:
+                await self._publisher.publish(self.partition, [heart])
 
     def check_reachable(self, log_now: Bounds, topic: str) -> None:
         """Refuse to go on when the log no longer holds what the state needs next."""

@@ -42,11 +42,15 @@ class Chunk(NamedTuple):
 
 
 class Output(msgspec.Struct, frozen=True, array_like=True):
-    """One record for one of our topics, for the partition that the fold owns."""
+    """One record for one of our topics, for the partition that the fold owns; no value is a tombstone.
+
+    `keeps_key`: readers find it by its key, so that no owner may mark it (see `Publisher`).
+    """
 
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
+    keeps_key: bool = False
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -73,7 +77,8 @@ class Changes(msgspec.Struct, frozen=True):
     """All that one checkpoint has to make durable, in a form that can be repeated.
 
     `offset` is the position that the state includes; `header` is the fold's own small state
-    (counters, watermark); `revision` is the catalog revision that it was rated under, see `Fold`.
+    (counters, watermark). `revision` is the catalog revision that it was rated under, see `Fold`;
+    `sequence` tells states at one offset apart: requests move it on.
     """
 
     epoch: int
@@ -84,6 +89,7 @@ class Changes(msgspec.Struct, frozen=True):
     expired_before: int
     outputs: list[Output]
     revision: int = 0
+    sequence: int = 0
 
 
 class Saved(NamedTuple):
@@ -93,6 +99,7 @@ class Saved(NamedTuple):
     header: bytes
     entries: Iterable[Entry]
     segments: Iterable[Segment]
+    sequence: int = 0
 
 
 class Fold(Protocol):

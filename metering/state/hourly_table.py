@@ -1,10 +1,11 @@
 """The hourly totals of one partition: what is counted, what has changed, what can no longer change."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from metering.events import Refusal, UsageEvent
+from metering.quota.history import HourUsed
 from metering.rating.usage import Dimensions
 from metering.records import encode, key
 from metering.state.calendar import hour_of, period_of
@@ -23,6 +24,7 @@ class HourlyTable:
         self._changed: set[TotalKey] = set()  # to be published
         self._unsaved: set[TotalKey] = set()
         self.periods: set[str] = set()  # billing periods that hold totals
+        self._places: dict[tuple[str, str], list[TotalKey]] | None = None  # for `used`, once it is asked
 
     def __len__(self) -> int:
         return len(self._changed)
@@ -53,7 +55,9 @@ class HourlyTable:
             if total is None:
                 total = self._totals[place] = Total(found.meter.aggregation)
                 self.periods.add(period_of(place[3]))
-            total.add(found, event.at, event.id)
+                if self._places is not None:
+                    self._places.setdefault(place[:2], []).append(place)
+            total.add(found, event)
             total.late += late
             total.digest = (total.digest + digest) % DIGESTS
             self._changed.add(place)
@@ -64,6 +68,16 @@ class HourlyTable:
         self._totals[_place(event, found)] = total
         self._changed.add(_place(event, found))
         self._unsaved.add(_place(event, found))
+
+    def used(self, customers: Iterable[str], meter: str, first: int, last: int) -> list[HourUsed]:
+        """What customers used of a meter from one second until another, in rising order of the hours."""
+        if self._places is None:
+            self._places = {}
+            for place in self._totals:
+                self._places.setdefault(place[:2], []).append(place)
+        found = [p for c in customers for p in self._places.get((c, meter), ()) if first <= p[3] < last]
+        totals = ((p, self._totals[p]) for p in sorted(found, key=lambda p: (p[3], p)))
+        return [HourUsed(p[3], p[0], t.quantity, t.events, p[2]) for p, t in totals]
 
     def take_records(self, topic: str, stamp: str, key_of: Callable[[TotalKey], bytes]) -> list[Output]:
         """The records of what has changed since the last call."""
@@ -85,6 +99,7 @@ class HourlyTable:
         for place in gone:
             del self._totals[place]
         self.periods -= final
+        self._places = None if gone else self._places
         return [Entry(place_key(place), None, upto) for place in gone]
 
     def restore(self, raw: bytes, value: bytes) -> None:

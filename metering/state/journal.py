@@ -7,6 +7,9 @@ Two topics a fold, as DESIGN §3.12 says: id segments (deleted after the horizon
 2. its pending outputs, in parts under their place and a name that is made of their content
 3. entries and, last, the position with that name, as one Kafka record batch: all or nothing
 
+A worker that finds a record of another between its own was replaced, or replaces one that is not gone:
+it ends before it publishes anything (`refuse_others`), so what was decided is answered by one alone.
+
 Reading takes the highest position, the highest version of each entry, the segments up to the
 position and the pending outputs that the position names. Positions and pending outputs have their
 place in the log in their keys, and a checkpoint strikes out only those that lie behind its own
@@ -17,6 +20,7 @@ lands, and takes nothing away.
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from secrets import token_bytes
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -30,6 +34,7 @@ from metering.state.journal_records import (
     POSITION,
     Found,
     Pending,
+    Place,
     Position,
     cut,
     outputs_of,
@@ -41,7 +46,12 @@ from metering.state.store import PARTITIONS_HINT
 from metering.stopping import stop
 
 READ_SECONDS = 120.0  # a journal is read at about 100 MB/s
+_WRITER_BYTES = 12
 _pack = msgspec.msgpack.encode
+
+
+class Replaced(Exception):
+    """Another worker owns the partition as well: this one ends, and reads what the other wrote."""
 
 
 class Journal:
@@ -60,8 +70,11 @@ class Journal:
         self._state_topic = state_topic
         self._segments_topic = segments_topic
         self._partitions = partitions
+        self._writer = token_bytes(_WRITER_BYTES)
+        self._end: dict[int, int] = {}  # by partition: the offset at which our next record belongs
+        self._unknown: dict[int, tuple[int, int]] = {}  # records that we have not seen
         # By partition: keys and their places; a position that lies behind a place strikes its keys out.
-        self._left: dict[int, dict[bytes, int]] = {}
+        self._left: dict[int, dict[bytes, Place]] = {}
         self._revisions: dict[int, int] = {}
 
     async def append(self, partition: int, changes: Changes) -> None:
@@ -70,19 +83,41 @@ class Journal:
         pending = Pending.of(changes)
         parts = [Output(self._state_topic, place, part) for place, part in pending.parts.items()]
         await self._publisher.publish(partition, parts)
-        here, left = place_in_log(changes.epoch, changes.offset), self._left.setdefault(partition, {})
+        position = self._made(changes, changes.epoch, pending.name, changes.revision)
+        here, left = position.place, self._left.setdefault(partition, {})
         passed = sorted(key for key, place in left.items() if place < here)
         records: list[Keyed] = [(key, None) for key in passed]
         records += [
             (b"e" + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
         ]
-        position = self._made(changes.epoch, changes.offset, changes.header, pending.name, changes.revision)
         records.append((position_key(position), _pack(position)))
-        await self._publisher.append_at_once(self._state_topic, partition, records)
+        first = await self._publisher.append_at_once(self._state_topic, partition, records)
+        self._note_end(partition, len(parts), first, first + len(records))
         for key in passed:
             del left[key]
         left.update(dict.fromkeys([*pending.parts, position_key(position)], here))
         self._note(partition, changes.revision)
+
+    def _note_end(self, partition: int, before: int, first: int, end: int) -> None:
+        """Remember where our records stand; `before` of them came in front of `first`."""
+        expected = self._end.get(partition)
+        if expected is not None and first - before != expected:
+            self._unknown[partition] = expected, first
+        self._end[partition] = end
+
+    async def refuse_others(self, partition: int) -> None:
+        """Replaced when another worker wrote between our records; what we wrote twice is our own."""
+        if partition not in self._unknown:
+            return
+        start, end = self._unknown.pop(partition)
+        async for key, value in _Reader(self._brokers, self._state_topic, partition).records(start, end):
+            if key[:1] == POSITION and self._is_others(value):
+                raise Replaced(
+                    f"another worker writes the journal {self._state_topic}, partition {partition}, too"
+                )
+
+    def _is_others(self, value: bytes | None) -> bool:
+        return value is not None and msgspec.msgpack.decode(value, type=Position).writer != self._writer
 
     async def _append_segments(self, partition: int, epoch: int, segments: Iterable[Segment]) -> None:
         key = b"%d" % epoch  # offsets of another epoch are other events
@@ -97,29 +132,37 @@ class Journal:
         gone: list[Keyed] = [(key, None) for key in sorted(keys, key=lambda k: (k[:1] != POSITION, k))]
         await self._publisher.append(self._state_topic, partition, gone)
         self._left.pop(partition, None)
+        self._end.pop(partition, None)
 
     async def write_whole(self, partition: int, epoch: int, saved: Saved) -> None:
         """Write a state of any size into a journal that was struck out; the position makes it valid."""
         await self._append_segments(partition, epoch, saved.segments)
         records: list[Keyed] = [(b"e" + e.key, _pack((e.version, e.value))) for e in saved.entries]
         await self._publisher.append(self._state_topic, partition, records)
-        position = self._made(epoch, saved.offset, saved.header)
-        place = position_key(position)
-        await self._publisher.append_at_once(self._state_topic, partition, [(place, _pack(position))])
-        self._left.setdefault(partition, {})[place] = place_in_log(epoch, saved.offset)
+        position = self._made(saved, epoch)
+        mine = position_key(position)
+        last: list[Keyed] = [(mine, _pack(position))]
+        self._end[partition] = 1 + await self._publisher.append_at_once(self._state_topic, partition, last)
+        self._left.setdefault(partition, {})[mine] = position.place
 
     async def position(self, partition: int, epoch: int) -> int | None:
         """The newest position in the journal; None when it is empty. Reads one record."""
+        place = await self.place(partition, epoch)
+        return place[0] if place else None
+
+    async def place(self, partition: int, epoch: int) -> tuple[int, int] | None:
+        """The newest position with its sequence."""
         reader = _Reader(self._brokers, self._state_topic, partition)
-        async with aclosing(reader.records(last=True)) as records:  # its deadline ends with it
+        async with aclosing(reader.records(-1)) as records:  # its deadline ends with it
             async for key, value in records:
                 if key[:1] == POSITION and value is not None:
                     position = self._position(value, partition, epoch)
                     if position.epoch == epoch:
+                        self._end[partition] = reader.end
                         self._note(partition, position.revision)
-                        return position.offset
+                        return position.offset, position.sequence
         saved = await self.read(partition, epoch)
-        return saved[0].offset if saved else None
+        return (saved[0].offset, saved[0].sequence) if saved else None
 
     def revision(self, partition: int) -> int:
         """The newest catalog revision that was seen in the journal: with less, nobody may go on."""
@@ -142,12 +185,14 @@ class Journal:
             position.header,
             [entry_of(Entry(k, body, version), epoch) for k, (version, body) in found.entries.items()],
             segments,
+            position.sequence,
         )
         return saved, outputs_of(position, found.pending)
 
     async def _read_state(self, partition: int, epoch: int) -> Found:
         found = Found()
-        async for key, value in _Reader(self._brokers, self._state_topic, partition).records():
+        reader = _Reader(self._brokers, self._state_topic, partition)
+        async for key, value in reader.records():
             if key[:1] == POSITION:
                 position = None if value is None else self._position(value, partition, epoch)
                 put(found.positions, key, position)
@@ -159,12 +204,12 @@ class Journal:
                 version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
                 if version >= found.entries.get(key[1:], (0, b""))[0]:
                     found.entries[key[1:]] = version, body
+        self._end[partition] = reader.end
         return found
 
-    def _made(
-        self, epoch: int, offset: int, header: bytes, pending: bytes = b"", revision: int = 0
-    ) -> Position:
-        return Position(epoch, offset, header, self._partitions, FORMAT, pending, revision)
+    def _made(self, state: Changes | Saved, epoch: int, pending: bytes = b"", revision: int = 0) -> Position:
+        made = (epoch, state.offset, state.header, self._partitions, FORMAT, pending, revision)
+        return Position(*made, state.sequence, self._writer)
 
     def _position(self, value: bytes, partition: int, epoch: int) -> Position:
         """A position, unless it says that this journal is not for us to write."""
@@ -203,9 +248,12 @@ class _Reader:
         self._brokers = brokers
         self._topic = topic
         self._tp = TopicPartition(topic, partition)
+        self.end = 0  # of the log, once it was read
 
-    async def records(self, *, last: bool = False) -> AsyncGenerator[tuple[bytes, bytes | None], None]:
-        """Key and value of each record, or of the last one only."""
+    async def records(
+        self, start: int = 0, end: int | None = None
+    ) -> AsyncGenerator[tuple[bytes, bytes | None], None]:
+        """Key and value of each record from `start` (-1: the last one) to the log's end, or until `end`."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._brokers,
             auto_offset_reset="earliest",
@@ -215,10 +263,11 @@ class _Reader:
             async with asyncio.timeout(READ_SECONDS):
                 await consumer.start()
                 consumer.assign([self._tp])
-                end = (await consumer.end_offsets([self._tp]))[self._tp]
-                start = (await consumer.beginning_offsets([self._tp]))[self._tp]
-                consumer.seek(self._tp, max(start, end - 1) if last else start)
-                while start < end and await consumer.position(self._tp) < end:
+                self.end = (await consumer.end_offsets([self._tp]))[self._tp]
+                end = self.end if end is None else end
+                first = (await consumer.beginning_offsets([self._tp]))[self._tp]
+                consumer.seek(self._tp, max(first, end - 1 if start < 0 else start))
+                while first < end and await consumer.position(self._tp) < end:
                     fetched = await consumer.getmany(self._tp, timeout_ms=1_000)
                     for record in fetched.get(self._tp, ()):
                         if record.offset < end:

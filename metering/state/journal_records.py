@@ -14,8 +14,10 @@ _PLACE = struct.Struct(">Q")
 _NAME_BYTES = 12
 _SEGMENT_PART_BYTES = 4 << 20
 _OUTPUTS_PART_BYTES = 2 << 20
+_ANY_SEQUENCE = 1 << 63  # above all: the position that names them may be on its way
 _pack = msgspec.msgpack.encode
 Value = TypeVar("Value")
+Place = tuple[int, int]  # in the log, and the sequence that tells states at one offset apart
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -28,6 +30,13 @@ class Position(msgspec.Struct, frozen=True):
     format: int = 2  # it was not written before
     pending: bytes = b""  # the name of its pending outputs, when it has some
     revision: int = 0  # the catalog revision that a rate fold's state was rated under
+    sequence: int = 0  # tells states at one offset apart
+    writer: bytes = b""
+
+    @property
+    def place(self) -> Place:
+        """What a checkpoint must have passed to strike this one out."""
+        return place_in_log(self.epoch, self.offset), self.sequence
 
 
 class _PendingOfFormat2(msgspec.Struct, frozen=True):
@@ -45,7 +54,8 @@ class Pending(msgspec.Struct, frozen=True):
     def of(cls, changes: Changes) -> "Pending":
         """The outputs of a checkpoint in parts that fit a record."""
         parts = [_pack(part) for part in _parts(changes.outputs)]
-        name = blake2b(b"".join(parts), digest_size=_NAME_BYTES).digest() if parts else b""
+        content = b"%d " % changes.sequence + b"".join(parts)
+        name = blake2b(content, digest_size=_NAME_BYTES).digest() if parts else b""
         prefix = key_at(PENDING, place_in_log(changes.epoch, changes.offset)) + name
         return cls(name, {prefix + b"%d" % n: part for n, part in enumerate(parts)})
 
@@ -63,17 +73,17 @@ class Found(msgspec.Struct):
         Its writer had published what the other one left pending.
         """
         found = [p for p in self.positions.values() if p.epoch == epoch]
-        return max(found, key=lambda p: (p.offset, p.format, p.revision), default=None)
+        return max(found, key=lambda p: (p.offset, p.sequence, p.format, p.revision), default=None)
 
     @property
     def revision(self) -> int:
         """The newest revision that anything here was rated under."""
         return max((p.revision for p in self.positions.values()), default=0)
 
-    def places(self) -> dict[bytes, int]:
+    def places(self) -> dict[bytes, Place]:
         """The keys that a later checkpoint strikes out, and the places that it must have passed."""
-        places = {key: place_in_log(p.epoch, p.offset) for key, p in self.positions.items()}
-        return places | {key: _place_of(key) for key in self.pending}
+        places = {key: p.place for key, p in self.positions.items()}
+        return places | {key: (_place_of(key), _ANY_SEQUENCE) for key in self.pending}
 
 
 def key_at(kind: bytes, place: int) -> bytes:
@@ -83,7 +93,8 @@ def key_at(kind: bytes, place: int) -> bytes:
 
 def position_key(position: Position) -> bytes:
     """The key of a position: what was rated under one revision takes nothing of another's away."""
-    return key_at(POSITION, place_in_log(position.epoch, position.offset)) + b"%d" % position.revision
+    place, sequence = position.place
+    return key_at(POSITION, place) + b"%d.%d" % (position.revision, sequence)
 
 
 def _place_of(key: bytes) -> int:
@@ -128,7 +139,7 @@ def _parts(outputs: Iterable[Output]) -> Iterator[list[Output]]:
     size = 0
     for output in outputs:
         part.append(output)
-        size += len(output.value)
+        size += len(output.value or b"")
         if size >= _OUTPUTS_PART_BYTES:
             yield part
             part, size = [], 0

@@ -15,7 +15,8 @@ ONE = 1_000_000  # one unit
 PRICE_DECIMALS = 12
 LARGEST_DIGITS = 18  # digits before the point of one event's quantity
 LARGEST_INTEGER = 10**LARGEST_DIGITS
-_PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+# With the exponent that a Decimal writes, because the archive keeps a JSON number with one as that text.
+_DECIMAL_TEXT = re.compile(r"-?[0-9]+(\.[0-9]+)?(E[+-][0-9]{1,4})?")
 
 
 class Measure(NamedTuple):
@@ -170,7 +171,7 @@ def _exact(value: object) -> Decimal | int | None:
         return None
     if isinstance(value, int | Decimal):
         return value
-    if isinstance(value, str) and len(value) <= 64 and _PLAIN_DECIMAL.fullmatch(value):
+    if isinstance(value, str) and len(value) <= 64 and _DECIMAL_TEXT.fullmatch(value):
         return Decimal(value)
     return None
 
@@ -191,10 +192,12 @@ def _dimensions(event: UsageEvent, meter: Meter) -> Dimensions | Refusal:
 
 
 def _text(value: object) -> str:
-    """Text as it is, a number or truth value as JSON writes it; empty for anything else."""
+    """Text as it is, a number or truth value as the archive writes it; empty for anything else."""
     if isinstance(value, str):
         return value
-    return str(value).lower() if isinstance(value, bool | int) else ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | Decimal) else ""
 
 
 def _at_path(data: Mapping[str, Any] | None, path: tuple[str, ...]) -> Any:

@@ -17,7 +17,9 @@ import msgspec
 
 from metering.catalog.resolved import Catalog
 from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
+from metering.quota.saved import is_entry
 from metering.records import Approved, DeadLetter, Restatement, Watermark, encode, key, version
+from metering.state import quota_part
 from metering.state.amending import Amending
 from metering.state.amendments import BACKFILL, CORRECTIONS, RESERVED, read_amendment, unusable_manifest
 from metering.state.calendar import HOUR_SECONDS, closes_at, hour_of, is_closed, open_from, period_of
@@ -27,6 +29,7 @@ from metering.state.hourly_table import HourlyTable, TotalKey, place_key
 from metering.state.late import APPROVE, Held, read_approval
 from metering.state.measure import Measure, measure, refuse
 from metering.state.partitioning import partition_of
+from metering.state.quota_part import QuotaPart, QuotaRules
 
 HEAVY_TOTALS = 50_000
 HEAVY_LETTER_BYTES = 4 << 20
@@ -45,6 +48,7 @@ class MeterRules:
     epoch: int = 1
     grace_hours: int = 24
     max_future_ms: int = 300_000
+    quotas: QuotaRules | None = None  # none are kept where usage is folded only to be looked at
 
 
 class Counters(msgspec.Struct):
@@ -71,12 +75,15 @@ class _Header(msgspec.Struct):
     newest_day: int
     first_day: int
     boundary: int = 0
+    quotas: bytes = b""
 
 
 def header_of_child(header: bytes) -> bytes:
     """The header of a state that was split off: nothing was counted, nor closed, in its log."""
     held = msgspec.msgpack.decode(header, type=_Header)
-    return msgspec.msgpack.encode(msgspec.structs.replace(held, counters=Counters(), boundary=0))
+    quotas = quota_part.header_of_child(held.quotas)
+    child = msgspec.structs.replace(held, counters=Counters(), boundary=0, quotas=quotas)
+    return msgspec.msgpack.encode(child)
 
 
 @dataclass
@@ -93,7 +100,14 @@ class MeterFold:
     def __post_init__(self) -> None:
         self._table = HourlyTable()
         self._seen = SeenIds(self.ids_folder, self.memory_ids)
-        self._amending = Amending(self._table, self._seen)
+        rules = self.rules
+        self.quotas = (
+            QuotaPart(rules.quotas, rules.partition, rules.partitions, rules.epoch, self._table)
+            if rules.quotas is not None
+            else None
+        )
+        self._post = self.quotas.post if self.quotas is not None else None
+        self._amending = Amending(self._table, self._seen, self._post)
         self._held = Held()
         self._restating: dict[tuple[str, str], list[Approved]] = {}  # by customer and period; of this record
         self._open_from = 0  # what is older (epoch ms) is of a closed period
@@ -116,6 +130,8 @@ class MeterFold:
             assert chunk.first == self.offset, f"gap: at {self.offset}, chunk from {chunk.first}"
             self._revision = catalog.revision
             self._seen.advance(chunk.appended)
+            if self.quotas is not None:
+                self.quotas.advance(chunk.appended, catalog)
             items = list(decode_values(chunk.values))
             identities = [identity_of(item.event) for item in items]
             self._on_disk = self._seen.among([i for i in identities if i])
@@ -130,7 +146,14 @@ class MeterFold:
             self._dirty = True
 
     def adopt(self, catalog: Catalog) -> None:
-        """Totals do not depend on prices; a new revision counts from the next record on."""
+        """Totals do not depend on prices; a new revision counts from the next record on. Quotas do."""
+        if self.quotas is not None:
+            self.quotas.adopt(catalog)
+
+    def begin(self, offset: int) -> None:
+        """Start a fresh fold at the first offset of its log, so that it has a position before a record."""
+        assert self.offset is None, "it has begun"
+        self.offset = self._first_unsaved = offset
 
     def spill(self) -> None:
         """Move ids out of memory; only right behind a local write of all that was taken."""
@@ -148,7 +171,7 @@ class MeterFold:
             self.counters.rejected += 1
             letter = self._dead_letter(item, refusal, chunk)
             self._letters.append(letter)
-            self._letter_bytes += len(letter.value)
+            self._letter_bytes += len(letter.value or b"")
 
     def _end_record(self, behind: int) -> None:
         """Part the log behind a record that closes a period or restates one: what follows comes later."""
@@ -318,6 +341,8 @@ class MeterFold:
         self.counters.accepted += 1
         self.counters.late += late
         self.watermark = max(self.watermark, event.at)
+        if self._post is not None:
+            self._post(event, measures)
         self._table.add(event, measures, digest, late=late)
 
     def _dead_letter(self, item: Item, refusal: Refusal, chunk: Chunk) -> Output:
@@ -364,7 +389,8 @@ class MeterFold:
 
     def changes(self) -> Changes | None:
         """What has changed since the last call; None when nothing has."""
-        if not self._dirty or self.offset is None:
+        quotas = self.quotas
+        if self.offset is None or not (self._dirty or (quotas is not None and quotas.is_dirty)):
             return None
         stamp = str(version(self.rules.epoch, self.offset, self._revision))
         since, upto = (
@@ -378,11 +404,16 @@ class MeterFold:
         entries += self._table.forget(self._is_beyond_correction, upto)
         entries += self._amending.take(upto)
         entries += self._held.take(self._is_beyond_correction, upto)
+        if quotas is not None:
+            published, kept = quotas.take(self.offset, upto)
+            outputs += published
+            entries += kept
         self._published = []
         self._letters, self._letter_bytes, self._dirty = [], 0, False
         self._first_unsaved, self._announced = self.offset, self.watermark
         days = (self._seen.newest_day, self._seen.first_day)
-        header = _Header(self.counters, self.watermark, *days, self._boundary)
+        own = quotas.header() if quotas is not None else b""
+        header = _Header(self.counters, self.watermark, *days, self._boundary, own)
         return Changes(
             epoch=self.rules.epoch,
             offset=self.offset,
@@ -391,6 +422,7 @@ class MeterFold:
             segments=segments,
             expired_before=self._seen.expired_before,
             outputs=outputs,
+            sequence=quotas.sequence if quotas is not None else 0,
         )
 
     def _watermark_record(self, stamp: str, *closing: int) -> Output:
@@ -412,9 +444,14 @@ class MeterFold:
         self.counters, self.watermark = header.counters, header.watermark
         self._announced, self._boundary = header.watermark, header.boundary
         self._close()
+        of_quotas = []
         for entry in saved.entries:
             assert entry.value is not None
-            if not any(held.restore(entry.key, entry.value) for held in (self._amending, self._held)):
+            if is_entry(entry.key):
+                of_quotas.append((entry.key, entry.value))
+            elif not any(held.restore(entry.key, entry.value) for held in (self._amending, self._held)):
                 self._table.restore(entry.key, entry.value)
+        if self.quotas is not None:
+            self.quotas.restore(header.quotas, of_quotas)
         upto = place_in_log(self.rules.epoch, saved.offset)
         self._seen.restore(saved.segments, header.newest_day, header.first_day, upto)

@@ -14,6 +14,7 @@ from metering.state.formats import FORMAT
 from metering.state.journal import Journal
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.publish import Publisher
+from metering.state.quota_part import QuotaRules
 from metering.state.rate_fold import RateFold, RateRules
 from metering.state.store import Identity
 from metering.topics import Names
@@ -46,6 +47,7 @@ def _meter_rules(settings: Settings, partition: int) -> MeterRules:
         epoch=settings.epoch,
         grace_hours=settings.close_grace_hours,
         max_future_ms=settings.max_future_seconds * 1_000,
+        quotas=QuotaRules(names.quota_state, names.quota_events, names.quota_replies, settings.quota_lag_ms),
     )
 
 

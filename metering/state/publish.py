@@ -78,19 +78,20 @@ class Publisher:
         await self._publish(partition, outputs, is_marked=True)
 
     async def _publish(self, partition: int, outputs: Sequence[Output], *, is_marked: bool) -> None:
-        topics: dict[str, list[Keyed]] = {}
+        topics: dict[tuple[str, bool], list[Keyed]] = {}
         for output in outputs:
-            topics.setdefault(output.topic, []).append((output.key, output.value))
-        for topic, records in topics.items():
+            place = output.topic, is_marked and not output.keeps_key
+            topics.setdefault(place, []).append((output.key, output.value))
+        for (topic, marked), records in topics.items():
             for batch in self._batches(records):
-                await self._deliver(topic, partition, batch, is_marked=is_marked)
+                await self._deliver(topic, partition, batch, is_marked=marked)
 
-    async def append_at_once(self, topic: str, partition: int, records: Sequence[Keyed]) -> None:
-        """Append records as one Kafka record batch: all of them or none are in the log."""
+    async def append_at_once(self, topic: str, partition: int, records: Sequence[Keyed]) -> int:
+        """Append records as one Kafka record batch, all or none; the offset of the first."""
         batches = list(self._batches(records))
         if len(batches) != 1:
             raise ValueError(f"{len(records)} records do not fit one batch of {BATCH_BYTES} bytes")
-        await self._deliver(topic, partition, batches[0])
+        return await self._deliver(topic, partition, batches[0])
 
     async def append(self, topic: str, partition: int, records: Iterable[Keyed]) -> None:
         """Append records in order, in as many batches as they need."""
@@ -113,26 +114,28 @@ class Publisher:
 
     async def _deliver(
         self, topic: str, partition: int, records: Sequence[Keyed], *, is_marked: bool = False
-    ) -> None:
+    ) -> int:
         """Send one batch until the broker has it; what it says twice is absolute, so harmless."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                await self._send(topic, partition, _marked(records, self._mark) if is_marked else records)
-                return
+                keyed = _marked(records, self._mark) if is_marked else records
+                return await self._send(topic, partition, keyed)
             except (MessageSizeTooLargeError, RecordTooLargeError):
                 raise  # no retry makes it smaller
             except (KafkaError, OSError) as error:
                 self.renew()  # this one may still be on its way, and land behind what follows
                 pause = await _pause_after(error, pause, topic=topic, partition=partition)
 
-    async def _send(self, topic: str, partition: int, records: Sequence[Keyed]) -> None:
+    async def _send(self, topic: str, partition: int, records: Sequence[Keyed]) -> int:
         builder = self._producer.create_batch()
         for key, value in records:
             if builder.append(timestamp=None, key=key, value=value) is None:
                 raise ValueError(f"a batch for {topic} is larger than was weighed")
         builder.close()
-        await (await self._producer.send_batch(builder, topic, partition=partition))
+        sent = await (await self._producer.send_batch(builder, topic, partition=partition))
+        first: int = sent.offset
+        return first
 
 
 def _marked(records: Sequence[Keyed], mark: str) -> list[Keyed]:

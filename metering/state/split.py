@@ -17,6 +17,7 @@ from metering.state.fold import Entry, Saved
 from metering.state.late import HELD
 from metering.state.meter_fold import header_of_child
 from metering.state.partitioning import partition_of
+from metering.state.quota_part import account_of_entry
 from metering.state.rate_state import CUSTOMER_AT
 
 Customer = Callable[[bytes], str | None]  # whose entry it is, by its key; None: everyone's
@@ -31,6 +32,9 @@ def meter_customer(key: bytes) -> str | None:
     """Whose entry of a meter fold it is."""
     if key.startswith((AMENDED, HELD)):
         return None
+    account = account_of_entry(key)
+    if account is not None:
+        return account  # a pool has no customer's id, and is its own account
     customer: str = msgspec.json.decode(key)[0]
     return customer
 

@@ -48,6 +48,7 @@ class Identity(msgspec.Struct, frozen=True):
 class _Position(msgspec.Struct, frozen=True):
     offset: int
     header: bytes
+    sequence: int = 0
 
 
 _pack = msgspec.msgpack.encode
@@ -127,7 +128,7 @@ class Store:
     def write(self, changes: Changes) -> None:
         """Step 1 of a checkpoint: entries, segments, position and the pending outputs at once."""
         batch = WriteBatch(raw_mode=True)
-        _put_changes(batch, changes.offset, changes.header, changes.entries, changes.segments)
+        _put_changes(batch, _position_of(changes), changes.entries, changes.segments)
         batch.put(_PENDING, _pack(changes))
         self._write(batch)
 
@@ -145,10 +146,13 @@ class Store:
         found = self._db.get(_PENDING)
         return msgspec.msgpack.decode(found, type=Changes) if found is not None else None
 
-    def offset(self) -> int | None:
-        """The position of the saved state; None when there is none."""
+    def place(self) -> tuple[int, int] | None:
+        """The position and the sequence of the saved state; None when there is none."""
         found = self._db.get(_POSITION)
-        return msgspec.msgpack.decode(found, type=_Position).offset if found is not None else None
+        if found is None:
+            return None
+        position = msgspec.msgpack.decode(found, type=_Position)
+        return position.offset, position.sequence
 
     def load(self) -> Saved | None:
         """The saved state; None when there is none."""
@@ -156,7 +160,7 @@ class Store:
         if found is None:
             return None
         position = msgspec.msgpack.decode(found, type=_Position)
-        return Saved(position.offset, position.header, self._entries(), self._segments())
+        return Saved(position.offset, position.header, self._entries(), self._segments(), position.sequence)
 
     def replace(self, saved: Saved) -> None:
         """Take a state that was rebuilt from the journal in place of what is here."""
@@ -164,7 +168,7 @@ class Store:
             for found in [place for place, _ in self._scan(kind)]:
                 del self._db[found]
         batch = WriteBatch(raw_mode=True)
-        _put_changes(batch, saved.offset, saved.header, saved.entries, saved.segments)
+        _put_changes(batch, _position_of(saved), saved.entries, saved.segments)
         self._write(batch)
 
     def _entries(self) -> Iterator[Entry]:
@@ -214,10 +218,13 @@ def _mismatch_hint(held: Identity, wanted: Identity) -> str:
     return "is METERING_HOME of another deployment? If not, move the folder away: the journal has the state"
 
 
+def _position_of(state: Changes | Saved) -> _Position:
+    return _Position(state.offset, state.header, state.sequence)
+
+
 def _put_changes(
     batch: WriteBatch,
-    offset: int,
-    header: bytes,
+    position: _Position,
     entries: Iterable[Entry],
     segments: Iterable[Segment],
 ) -> None:
@@ -229,7 +236,7 @@ def _put_changes(
     for segment in segments:
         place = _SEGMENT_KEY.pack(_SEGMENT, segment.day, segment.first)
         batch.put(place, _pack((segment.next, segment.ids)))
-    batch.put(_POSITION, _pack(_Position(offset, header)))
+    batch.put(_POSITION, _pack(position))
 
 
 def _options() -> Options:

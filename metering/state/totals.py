@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from metering.events import UsageEvent
 from metering.rating.money import format_exact, parse_decimal
 from metering.rating.usage import Aggregation, Dimensions, Usage
 from metering.records import HourlyTotal
@@ -33,8 +34,8 @@ class Total:
         """Whether one more distinct value fits."""
         return len(self.values) < LARGEST_VALUES or measure.value in self.values
 
-    def add(self, measure: Measure, at: int, event_id: str) -> None:
-        """Count one event; `at` and its id order the latest value."""
+    def add(self, measure: Measure, event: UsageEvent) -> None:
+        """Count one event."""
         quantity = measure.quantity
         if self.kind in ("sum", "count", "average"):
             self.quantity += quantity
@@ -44,8 +45,8 @@ class Total:
             self.quantity = max(self.quantity, quantity)
         elif self.kind == "min":
             self.quantity = quantity if not self.events else min(self.quantity, quantity)
-        elif (at, event_id) >= self.last:
-            self.quantity, self.last = quantity, (at, event_id)
+        elif (last := _order(event)) >= self.last:
+            self.quantity, self.last = quantity, last
         self.events += 1
 
     def _add_value(self, measure: Measure) -> None:
@@ -57,9 +58,9 @@ class Total:
         self.values[measure.value] = held + (1 if self.kind == "each" else measure.quantity)
         self.quantity += measure.quantity
 
-    def take_back(self, measure: Measure, at: int, event_id: str) -> bool:
+    def take_back(self, measure: Measure, event: UsageEvent) -> bool:
         """Count one event less; False when the total cannot tell what is left without it."""
-        if not self._can_take_back(measure, at, event_id):
+        if not self._can_take_back(measure, event):
             return False
         if self.kind in ("sum", "count", "average"):
             self.quantity -= measure.quantity
@@ -77,11 +78,12 @@ class Total:
             self.values[measure.value] = left
         self.quantity = len(self.values) * ONE if self.kind == "unique" else self.quantity - measure.quantity
 
-    def _can_take_back(self, measure: Measure, at: int, event_id: str) -> bool:
+    def _can_take_back(self, measure: Measure, event: UsageEvent) -> bool:
         if self.events <= 1 or self.kind in ("sum", "count", "average", "each", "priced"):
             return self.events > 0
         if self.kind == "latest":
-            return (at, event_id) != self.last
+            # States of before kept the id alone.
+            return self.last not in (_order(event), (event.at, event.id))
         if self.kind == "unique":  # totals of before kept no number of events by value
             return sum(self.values.values()) == self.events
         return measure.quantity != self.quantity
@@ -114,6 +116,14 @@ class Total:
         values = {key: int(weight) for key, weight in rest[0].items()} if rest else {}
         last = (rest[1][0], rest[1][1]) if rest else (0, "")
         return cls(kind, int(quantity), events, late, digest, values, last)
+
+
+def _order(event: UsageEvent) -> tuple[int, str]:
+    """What decides which of two values is the latest: time, then id, then source, whatever came first.
+
+    Names hold no control characters, so NUL orders like the pair (id, source).
+    """
+    return event.at, f"{event.id}\0{event.source}" if event.source else event.id
 
 
 def record_of(

@@ -161,7 +161,7 @@ def test_a_state_of_before_does_not_go_on_with_less_than_the_revision_that_anoth
         other = opening.journal(deployment, journal._publisher, Names(deployment).events)
         await other.append(0, msgspec.structs.replace(ours, revision=2))
         fresh = opening.journal(deployment, journal._publisher, Names(deployment).events)
-        assert await fresh.position(0, 1) == held.offset()
+        assert await fresh.position(0, 1) == 10
         assert fresh.revision(0) == 2
         await fresh.append(0, msgspec.structs.replace(ours, revision=1))  # of a worker that was replaced
         found = await fresh.read(0, 1)

@@ -74,6 +74,12 @@ class PartitionLog:
             self.first = self.batches.pop(0).next
 
 
+class Placed(NamedTuple):
+    """Where a batch stands."""
+
+    offset: int
+
+
 class Broker:
     """All topics; produce requests reach it through a network that loses, delays and repeats."""
 
@@ -114,10 +120,14 @@ class Broker:
             after(there, _fail, answer)
             after(there + 6 * chance.random.random(), self._arrive, request)
             return answer
-        after(there, self._append, request)
+        placed: list[int] = []
+        after(there, self._append, request, placed)
         if chance.hits("request doubled"):
             after(there, self._append, request)
-        after(there + back, _fail if chance.hits("answer lost") else _succeed, answer)
+        if chance.hits("answer lost"):
+            after(there + back, _fail, answer)
+        else:
+            after(there + back, _succeed, answer, placed)
         return answer
 
     def _arrive(self, request: Request) -> None:
@@ -130,8 +140,10 @@ class Broker:
         for request in self._late:
             self._arrive(request)
 
-    def _append(self, request: Request) -> None:
+    def _append(self, request: Request, placed: list[int] | None = None) -> None:
         topic, partition, records = request
+        if placed is not None:
+            placed.append(self.log(topic, partition).end)
         self.log(topic, partition).append(records, self._wall())
         for tell in self.watchers:
             tell(topic, partition)
@@ -158,9 +170,9 @@ class Broker:
             self.log(topic, partition).expire(self._wall() - retention_ms)
 
 
-def _succeed(answer: "asyncio.Future[Any]") -> None:
+def _succeed(answer: "asyncio.Future[Any]", placed: list[int]) -> None:
     if not answer.done():
-        answer.set_result(None)
+        answer.set_result(Placed(placed[0]))
 
 
 def _fail(answer: "asyncio.Future[Any]") -> None:

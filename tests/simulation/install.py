@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from metering import sink, worker
+from metering import quota_service, sink, worker
 from metering.catalog.resolved import excerpt
 from metering.recovery import evidence
 from metering.sinks import writer
@@ -87,6 +87,10 @@ def installed(world: World) -> Iterator[None]:
     async def no_epoch(*_: object) -> None:
         """Nothing was ever moved."""
 
+    async def no_facts(*_: str) -> AsyncIterator[Any]:
+        for fact in ():
+            yield fact
+
     def open_folder(path: str, **_: Any) -> disk.Database:
         return disk.Database(world.disks[PROCESS.get().name], path)
 
@@ -103,6 +107,8 @@ def installed(world: World) -> Iterator[None]:
         (sink, "die", die),
         (worker, "time", clock),
         (worker, "follow", world.follow),
+        (quota_service, "follow", no_facts),
+        (quota_service, "time", clock),
         (sink, "time", clock),
         (sink, "follow", world.follow),
         (sink, "of_catalog", lambda c: _rows(c.revision)),
@@ -114,6 +120,7 @@ def installed(world: World) -> Iterator[None]:
         (publish, "token_hex", lambda count: jitter.randbytes(count).hex()),
         (publish, "AIOKafkaProducer", lambda **_: Producer(network)),
         (journal, "AIOKafkaConsumer", reader),
+        (journal, "token_bytes", jitter.randbytes),
         (evidence, "read_chunks", read_chunks),
         (log_bounds, "AIOKafkaConsumer", reader),
         (store, "Rdict", open_folder),

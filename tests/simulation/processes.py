@@ -10,6 +10,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from metering.errors import UserError
 from metering.sink import Sink
+from metering.state.journal import Replaced
 from metering.worker import Worker
 from tests.simulation.group import Member
 from tests.simulation.loop import PROCESS, Died, Process
@@ -27,7 +28,9 @@ def is_expected(error: BaseException | None) -> bool:
     """Whether a process may end with this error when the parts around it fail."""
     if isinstance(error, UserError):
         return any(text in str(error) for text in EXPECTED)
-    return error is None or isinstance(error, KafkaError | ClickHouseError | OSError | TimeoutError)
+    return error is None or isinstance(
+        error, KafkaError | ClickHouseError | OSError | TimeoutError | Replaced
+    )
 
 
 async def every(world: "World", seconds: float, work: Callable[[], Awaitable[None]]) -> None:

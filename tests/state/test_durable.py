@@ -263,5 +263,6 @@ def test_changes_say_everything_in_a_form_that_can_be_repeated() -> None:
         "segments",
         "expired_before",
         "outputs",
+        "sequence",
         "revision",
     }

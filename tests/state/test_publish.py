@@ -1,7 +1,7 @@
 """What a publisher sends late must not be all that compaction leaves."""
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -29,6 +29,10 @@ class Batch:
         """Nothing more comes."""
 
 
+class Placed(NamedTuple):
+    offset: int
+
+
 class Producer:
     """A producer whose first request is not answered, and arrives behind everything else."""
 
@@ -39,15 +43,15 @@ class Producer:
     def create_batch(self) -> Batch:
         return Batch()
 
-    async def send_batch(self, batch: Batch, _topic: str, *, partition: int) -> "asyncio.Future[None]":
+    async def send_batch(self, batch: Batch, _topic: str, *, partition: int) -> "asyncio.Future[Placed]":
         assert partition == 0
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
         if not self.late:
             self.late = batch.records
             answer.set_exception(RequestTimedOutError())
         else:
+            answer.set_result(Placed(len(self.log)))
             self.log += batch.records
-            answer.set_result(None)
         return answer
 
 

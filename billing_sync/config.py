@@ -1,0 +1,73 @@
+"""How this deployment bills: a small YAML file, checked as a whole; without one everything is invoiced."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from billing_sync.currencies import exponent_and_step
+from metering.errors import UserError
+from metering.settings import Settings
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MeterRule(_Strict):
+    """A price that the provider rates itself, from the hourly totals we report to its meter."""
+
+    price: str
+    event_name: Annotated[str, Field(min_length=1, max_length=100)]
+    customers: tuple[str, ...] = ()  # empty: every customer
+
+    def covers(self, customer: str) -> bool:
+        """Whether the rule is for this customer."""
+        return not self.customers or customer in self.customers
+
+
+class CustomerRule(_Strict):
+    """A customer's account at the provider, and the subscription whose draft takes our lines."""
+
+    account: str = ""
+    subscription: str = ""
+
+
+class BillingConfig(_Strict):
+    """The whole file."""
+
+    provider: Literal["stripe", "files"] = "stripe"
+    automatic_tax: bool = False
+    create_customers: bool | None = None  # unset: only at the fake
+    minimum: dict[str, int] = {}  # by currency, in minor units: less is carried
+    park_alarm_days: Annotated[int, Field(ge=1)] = 7
+    meter_events: tuple[MeterRule, ...] = ()
+    customers: dict[str, CustomerRule] = {}
+
+    def rules_for(self, customer: str) -> dict[str, str]:
+        """Event name by price, of what the provider rates for this customer."""
+        return {rule.price: rule.event_name for rule in self.meter_events if rule.covers(customer)}
+
+
+def load_config(settings: Settings) -> BillingConfig:
+    """The file that METERING_BILLING_FILE names."""
+    return read_config(settings.billing_file) if settings.billing_file else BillingConfig()
+
+
+def read_config(path: Path) -> BillingConfig:
+    """Read and check a file; every mistake is named at once."""
+    try:
+        found = BillingConfig.model_validate(yaml.safe_load(path.read_text()) or {})
+    except OSError as error:
+        raise UserError(f"the billing file {path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"the billing file {path} is not YAML: {error}") from error
+    except ValidationError as error:
+        mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UserError(f"the billing file {path}: {mistakes}") from error
+    for currency, minor in found.minimum.items():
+        _, step = exponent_and_step(currency)
+        if minor % step:
+            raise UserError(f"the billing file {path}: minimum.{currency} must be a multiple of {step}")
+    return found

@@ -1,0 +1,120 @@
+"""Metered hours in the ledger: the total that is wanted, and how far it came."""
+
+from decimal import Decimal
+from typing import NamedTuple
+
+from billing_sync.ledger.store import Store
+
+_COLUMNS = "customer, meter, hour, revision, quantity, state, reason, sent_at, at_meter"
+SETTLED = ("delivered", "verified", "expired")
+
+
+class MeterHour(NamedTuple):
+    """One hour of one meter; `hour` and `sent_at` in epoch seconds, `quantity` a plain decimal.
+
+    `state`: planned, inflight, delivered, verified, rejected or expired: too old for the meter, which
+    holds `at_meter` of it; the rest is billed as a line.
+    """
+
+    customer: str
+    meter: str
+    hour: int
+    revision: int
+    quantity: str
+    state: str
+    reason: str
+    sent_at: int
+    at_meter: str = "0"
+
+
+class Hours(Store):
+    """One row an hour with usage; a change is the next revision of the same hour."""
+
+    def want_hour(self, customer: str, meter: str, hour: int, quantity: Decimal) -> bool:
+        """Plan an hour's total; whether that is news. A revision waits while one is under way."""
+        wanted = format(quantity.normalize(), "f")
+        with self.transaction():
+            held = self.hour(customer, meter, hour)
+            if held is None:
+                self._insert_hour(customer, meter, hour, wanted)
+                return True
+            if held.quantity == wanted or held.state in ("inflight", "expired"):
+                return False
+            self.run(
+                "UPDATE meter_hour SET quantity = :quantity, revision = revision + 1, state = 'planned',"
+                " reason = '' WHERE customer = :customer AND meter = :meter AND hour = :hour",
+                customer=customer,
+                meter=meter,
+                hour=hour,
+                quantity=wanted,
+            )
+        return True
+
+    def _insert_hour(self, customer: str, meter: str, hour: int, quantity: str) -> None:
+        self.run(
+            "INSERT INTO meter_hour (customer, meter, hour, revision, quantity, state)"
+            " VALUES (:customer, :meter, :hour, 0, :quantity, 'planned')",
+            customer=customer,
+            meter=meter,
+            hour=hour,
+            quantity=quantity,
+        )
+
+    def hour(self, customer: str, meter: str, hour: int) -> MeterHour | None:
+        """One hour."""
+        where = "customer = :customer AND meter = :meter AND hour = :hour"
+        found = self.rows(
+            f"SELECT {_COLUMNS} FROM meter_hour WHERE {where}", customer=customer, meter=meter, hour=hour
+        )
+        return MeterHour(*found[0]) if found else None
+
+    def hours(self, customer: str = "") -> list[MeterHour]:
+        """Every hour, or those of a customer."""
+        sql = f"SELECT {_COLUMNS} FROM meter_hour WHERE (:customer = '' OR customer = :customer)"
+        rows = self.rows(sql + " ORDER BY customer, meter, hour", customer=customer)
+        return [MeterHour(*row) for row in rows]
+
+    def open_hours(self) -> list[MeterHour]:
+        """Hours that have to be sent."""
+        sql = f"SELECT {_COLUMNS} FROM meter_hour WHERE state IN ('planned', 'inflight')"
+        return [MeterHour(*row) for row in self.rows(sql + " ORDER BY customer, meter, hour")]
+
+    def set_hour(self, held: MeterHour, state: str, *, reason: str = "", sent_at: int = 0) -> None:
+        """Move an hour on, as long as it is still the same revision."""
+        self.run(
+            "UPDATE meter_hour SET state = :state, reason = :reason,"
+            " sent_at = CASE WHEN :sent_at = 0 THEN sent_at ELSE :sent_at END"
+            " WHERE customer = :customer AND meter = :meter AND hour = :hour AND revision = :revision",
+            customer=held.customer,
+            meter=held.meter,
+            hour=held.hour,
+            revision=held.revision,
+            state=state,
+            reason=reason,
+            sent_at=sent_at,
+        )
+
+    def expire_hour(self, held: MeterHour, at_meter: Decimal) -> None:
+        """The meter takes no more of this hour: what it does not hold is billed as a line."""
+        self.run(
+            "UPDATE meter_hour SET state = 'expired', at_meter = :at_meter,"
+            " reason = 'too old for the meter: billed as a line'"
+            " WHERE customer = :customer AND meter = :meter AND hour = :hour AND revision = :revision",
+            customer=held.customer,
+            meter=held.meter,
+            hour=held.hour,
+            revision=held.revision,
+            at_meter=format(at_meter, "f"),
+        )
+
+    def repeat_hour(self, held: MeterHour) -> None:
+        """Send an hour's total once more: what the provider holds differs from it."""
+        self.run(
+            "UPDATE meter_hour SET revision = revision + 1, state = 'planned', reason = 'repair'"
+            " WHERE customer = :customer AND meter = :meter AND hour = :hour AND revision = :revision"
+            " AND state IN ('delivered', 'verified', 'rejected')",
+            customer=held.customer,
+            meter=held.meter,
+            hour=held.hour,
+            revision=held.revision,
+        )
