@@ -65,6 +65,24 @@ RULES = [
         severity="ticket",
     ),
     Rule(
+        "metering-billing-drift",
+        "Stripe and the books differ",
+        "SELECT now() AS time, count() AS value FROM billing_reconcile_current WHERE verdict NOT IN ('ok', 'lagging')",
+        "{{ $values.B.Value }} comparisons of billing sync found a difference between the books, the ledger and Stripe.",
+        "metering-billing",
+        "Differences",
+    ),
+    Rule(
+        "metering-invoices-waiting",
+        "Invoices wait for more than a day",
+        "SELECT now() AS time, count() AS value FROM billing_invoices_current"
+        " WHERE state NOT IN ('finalized', 'carried', 'dropped') AND changed < now() - INTERVAL 1 DAY",
+        "{{ $values.B.Value }} invoices have not been finalized for more than a day.",
+        "metering-billing",
+        "Waiting ($currency)",
+        severity="ticket",
+    ),
+    Rule(
         "metering-rows-refused",
         "ClickHouse has refused rows of ours",
         "SELECT now() AS time, count() AS value FROM rejected_current WHERE reason = 'sink_refused' AND $__timeFilter(appended)",

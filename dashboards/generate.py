@@ -8,12 +8,24 @@ from pathlib import Path
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from dashboards import provision
-from dashboards.boards import close, customer, explanation, finance, home, margins, quality, revenue
+from dashboards.boards import (
+    billing,
+    close,
+    customer,
+    explanation,
+    finance,
+    home,
+    margins,
+    pipeline,
+    quality,
+    quotas,
+    revenue,
+)  # fmt: skip
 from dashboards.layout import Board
 
 HERE = Path(__file__).parent
 GENERATED, PROVISIONING = "generated", "provisioning"
-BOARDS = (home, revenue, customer, explanation, margins, finance, close, quality)
+BOARDS = (home, revenue, customer, explanation, margins, finance, close, quality, quotas, billing, pipeline)
 
 
 def boards() -> list[Board]:

@@ -13,8 +13,8 @@ _ACTIONS = """multiIf(
     step = 5, 'decide: metering late approve, or metering rejected discard',
     step = 6, 'mend the cause: metering rejected retry, or discard',
     step = 7, 'do not bill: metering audit',
-    step = 8, 'billing-sync run',
-    'see the dashboard Billing sync')"""
+    step = 8, 'billing-sync run; then see the dashboard Billing sync',
+    '')"""
 
 
 def board() -> Board:

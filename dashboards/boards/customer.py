@@ -34,7 +34,7 @@ def board() -> Board:
             [_periods(), _corrections()],
             [_letters()],
         ],
-    )
+    )  # fmt: skip
 
 
 def _who() -> list[Panel]:
@@ -138,6 +138,36 @@ ORDER BY Period DESC""",
         width=12,
         right=["Charged", "Closed"],
         states={"State": {"open": YELLOW, "closed": GREEN, "restated": GREEN}},
+    )
+
+
+def _invoices() -> Panel:
+    return table(
+        "Invoices ($currency)",
+        f"SELECT period AS Period, number AS Number, state AS State, {money('rated')} AS Rated, {money('invoiced')} AS Invoiced,"
+        f" {money('carried_after')} AS Carried FROM billing_invoices_current WHERE {ONE}"
+        f" AND currency = ${{currency:singlequote}} AND {PERIODS} ORDER BY period DESC, changed DESC",
+        "What billing sync made of closed periods: rated + carried before = invoiced + carried on.",
+        "a state that stays: see *Billing sync*.",
+        width=12,
+        right=["Rated", "Invoiced", "Carried"],
+        states={"State": {"finalized": GREEN, "carried": GREEN, "blocked": RED, "unknown": RED}},
+    )
+
+
+def _quotas() -> Panel:
+    return table(
+        "Quotas",
+        """SELECT limit_id AS Limit, meter AS Meter, window_start AS Window, argMax(event, version) AS State,
+    toString(argMax(posted, version)) AS Used, toString(argMax(amount, version)) AS Amount, max(happened) AS Since
+FROM quota_events_current WHERE scope = ${customer:singlequote} AND $__timeFilter(happened)
+    AND event IN ('threshold', 'blocked', 'unblocked', 'limit_changed', 'overrun')
+GROUP BY limit_id, meter, window_start ORDER BY Window DESC, Limit LIMIT 100""",
+        "What the newest event of each limit said in the range; a limit without events has not passed a threshold.",
+        "`metering quota show CUSTOMER` has the state of now.",
+        width=12,
+        right=["Used", "Amount"],
+        states={"State": {"blocked": RED, "overrun": RED, "threshold": YELLOW, "unblocked": GREEN}},
     )
 
 

@@ -54,9 +54,11 @@ def _ways() -> Panel:
 | what a unit earns, what a new price did | [Margins and rate cards](/d/metering-margins) |
 | MRR, churn, retention, growth | [Finance analytics](/d/metering-finance) |
 | whether the month can be billed | [Close of month](/d/metering-close) |
+| who is close to a limit, who is blocked | [Quotas](/d/metering-quotas) |
+| what Stripe has of it | [Billing sync](/d/metering-billing) |
 | what was refused, late or sent twice | [Data quality](/d/metering-quality) |
 | whether everything runs | [Pipeline](/d/metering-pipeline) |
 
 Tables have exact amounts. Curves are drawn from rounded numbers: never copy an amount from a curve.""",
-        height=11,
+        height=13,
     )

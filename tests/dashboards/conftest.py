@@ -12,7 +12,7 @@ from metering.demo.run import DATABASE, run_demo
 from metering.settings import Settings
 from metering.sinks.client import connect
 from metering.sinks.migrate import migrate
-from tests.dashboards.world import copy_tables, widen
+from tests.dashboards.world import bill_and_limit, copy_tables, widen
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -49,6 +49,7 @@ def books(local_parts: Settings, demo: Any) -> Iterator[Any]:
     with connect(local_parts.clickhouse(), "boards_wide") as client:
         copy_tables(client, "boards_demo", "boards_wide")
         widen(client)
+        bill_and_limit(client)
         yield client
 
 

@@ -77,6 +77,68 @@ def widen(client: Any) -> None:
         client.insert("catalog_customers", rows)
 
 
+def bill_and_limit(client: Any) -> None:
+    """Invoices, findings and quota events of the same month, in each state that a panel tells apart."""
+    at = datetime(2023, 11, 20, 9, tzinfo=UTC)
+    states = ["planned", "inflight", "unknown", "blocked", "finalized", "carried"]
+    client.insert(
+        "billing_invoices",
+        [
+            [
+                f"i{n}",
+                name,
+                "2023-10",
+                currency,
+                state,
+                "no answer",
+                "",
+                "",
+                *map(Decimal, ("9.126", "9.12", "0", "0.006")),
+                at,
+                n,
+            ]
+            for n, state in enumerate(states)
+            for name, currency in ((ONE, "USD"), (QUOTE, "EUR"))
+        ],
+    )
+    verdicts = ["ok", "missing", "under", "over", "foreign", "lagging"]
+    hour = int(at.timestamp())
+    client.insert(
+        "billing_reconcile",
+        [
+            [
+                name,
+                "hour",
+                f"input_tokens@{hour + n * 3600}",
+                "2023-11",
+                verdict,
+                Decimal(5),
+                Decimal(n),
+                "",
+                at,
+                n,
+            ]
+            for n, verdict in enumerate(verdicts)
+            for name in (ONE, QUOTE, EMOJI)
+        ],
+    )
+    events = ["threshold", "blocked", "unblocked", "overrun", "grant_added", "refused"]
+    client.insert(
+        "quota_events",
+        [
+            [f"q{n}", event, name, name, "input_tokens", "month", "v1", at, at, 80, Decimal(80 + n), Decimal(100), "",
+             Decimal(0), "anna", "", "", n]
+            for n, event in enumerate(events)
+            for name in (ONE, QUOTE, EMOJI)
+        ],
+    )  # fmt: skip
+    client.insert(
+        "quota_facts",
+        [[1, at, "grant", ONE, "month", "g1", Decimal(10), at, at, False, "anna", "agreed"],
+         [2, at, "limit", QUOTE, "month", "", None, at, at, False, "anna", "it's \"unlimited\""]],
+    )  # fmt: skip
+
+
 def charge(customer: str, period: str, amount: str, line: str = "usage", currency: str = "USD") -> list[Any]:
     """A row of `charges` for the first hour of a period: columns as `charge_columns`."""
     hour = datetime.fromisoformat(f"{period}-01T00:00:00+00:00")

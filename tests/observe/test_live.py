@@ -55,7 +55,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def wait_for_status(port: int, status: str, path: str = "/health/ready") -> tuple[int, dict[str, str]]:
-    deadline, last = time.monotonic() + 60, ""
+    deadline, last = time.monotonic() + 120, ""
     while time.monotonic() < deadline:
         try:
             code, last = get(port, path)
@@ -88,16 +88,22 @@ def scraped(local_parts: Settings, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("observe")
     settings = local_parts.model_copy(
         update={
-            "home": folder, "kafka_brokers": local_parts.brokers(), "clickhouse_url": local_parts.clickhouse(),
-            "kafka_simulated": local_parts.is_simulated(), "database": "observed", "topic_prefix": "observed.",
-            "partitions": 1, "checkpoint_seconds": 0.2, "sink_batch_seconds": 0.2,
+            "home": folder,
+            "kafka_brokers": local_parts.brokers(),
+            "clickhouse_url": local_parts.clickhouse(),
+            "kafka_simulated": local_parts.is_simulated(),
+            "database": "observed",
+            "topic_prefix": "observed.",
+            "partitions": 1,
+            "checkpoint_seconds": 0.2,
+            "sink_batch_seconds": 0.2,
         }
-    )  # fmt: skip
+    )
     set_up(settings, CATALOG)
     with started(settings, "worker", folder) as worker, started(settings, "sink", folder) as sink:
         events = [event(n) for n in range(10)]
         send(settings, *events, *events[:2], b"not an event")
-        wait_for(lambda books: books.counters().read == 13, settings)
+        wait_for(lambda books: books.counters().read == 13, settings, 180)
         wait_for_status(worker, "ready")
         wait_for_status(sink, "ready")
         return {
@@ -108,7 +114,7 @@ def scraped(local_parts: Settings, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.mark.parts
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_what_was_read_is_the_sum_of_its_outcomes(scraped: dict[str, str]) -> None:
     found = samples(scraped["worker"])
     outcomes = {
@@ -119,7 +125,7 @@ def test_what_was_read_is_the_sum_of_its_outcomes(scraped: dict[str, str]) -> No
 
 
 @pytest.mark.parts
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_a_worker_says_where_it_stands(scraped: dict[str, str]) -> None:
     found = samples(scraped["worker"])
     assert found["metering_position_records", ("usage.events", "0")] >= 13
@@ -133,7 +139,7 @@ def test_a_worker_says_where_it_stands(scraped: dict[str, str]) -> None:
 
 
 @pytest.mark.parts
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_a_sink_says_what_it_stored(scraped: dict[str, str]) -> None:
     found = samples(scraped["sink"])
     assert found["metering_sink_rows_total", ("events",)] >= 12
@@ -143,7 +149,7 @@ def test_a_sink_says_what_it_stored(scraped: dict[str, str]) -> None:
 
 
 @pytest.mark.parts
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_no_label_holds_a_customer_or_an_event(scraped: dict[str, str]) -> None:
     for program in ("worker", "sink"):
         for family in text_string_to_metric_families(scraped[program]):
@@ -154,7 +160,7 @@ def test_no_label_holds_a_customer_or_an_event(scraped: dict[str, str]) -> None:
 
 
 @pytest.mark.parts
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("program", ["worker", "sink"])
 def test_promtool_has_nothing_to_say_about_the_names(scraped: dict[str, str], program: str) -> None:
     tool = shutil.which("promtool")
@@ -165,7 +171,7 @@ def test_promtool_has_nothing_to_say_about_the_names(scraped: dict[str, str], pr
 
 
 @pytest.mark.parts
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_without_a_catalog_a_worker_is_starting(deployment: Settings, tmp_path: Path) -> None:
     asyncio.run(apply(deployment))
     with started(deployment, "worker", tmp_path) as port:
@@ -176,7 +182,7 @@ def test_without_a_catalog_a_worker_is_starting(deployment: Settings, tmp_path: 
 
 
 @pytest.mark.parts
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(400)
 def test_a_sink_without_clickhouse_is_degraded_and_left_alone(deployment: Settings, tmp_path: Path) -> None:
     set_up(deployment, CATALOG)
     away = deployment.model_copy(update={"clickhouse_url": f"http://127.0.0.1:{process.free_port()}"})

@@ -87,4 +87,16 @@ UNION ALL
 SELECT p.period, 7, 'The parts of each charge add up', countIf(a.customer != ''), arrayStringConcat(arraySort(groupUniqArrayIf(5)(a.customer, a.customer != '')), ', ')
 FROM periods AS p
 LEFT JOIN (SELECT period, customer FROM audit_unexplained) AS a ON a.period = p.period
+GROUP BY p.period
+UNION ALL
+SELECT p.period, 8, 'Every close is invoiced or carried on', countIf(i.customer != ''),
+    arrayStringConcat(arraySort(groupUniqArrayIf(5)(i.customer, i.customer != '')), ', ')
+FROM periods AS p
+LEFT JOIN (
+    SELECT c.period AS period, c.customer AS customer
+    FROM (SELECT period, customer FROM period_closes_current) AS c
+    LEFT ANTI JOIN (
+        SELECT period, customer FROM billing_invoices_current WHERE state IN ('finalized', 'carried', 'dropped')
+    ) AS d ON d.period = c.period AND d.customer = c.customer
+) AS i ON i.period = p.period
 GROUP BY p.period;
