@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -159,7 +160,7 @@ def _markdown(text: str) -> str:
 def _inline(text: str) -> str:
     parts = text.split("](")
     made = escape(parts[0].rpartition("[")[0] if len(parts) > 1 else parts[0])
-    for before, after in zip(parts, parts[1:], strict=False):
+    for before, after in pairwise(parts):
         name = before.rpartition("[")[2]
         target, _, rest = after.partition(")")
         made += f'<a href="{escape(target.rpartition("/")[2])}.html">{escape(name)}</a>'

@@ -84,7 +84,7 @@ def _reasons() -> Panel:
     return table(
         "By reason",
         f"SELECT reason AS Reason, any(detail) AS Example, count() AS Letters, countIf(state = 'open') AS Open,"
-        f" countIf(state = 'retried') AS Retried, uniqExact(customer) AS Customers FROM rejected_letters WHERE {_ARRIVED}"
+        f" countIf(state = 'retried') AS Retried, uniqExactIf(customer, customer != '') AS Customers FROM rejected_letters WHERE {_ARRIVED}"
         " GROUP BY reason ORDER BY Open DESC, Letters DESC, reason",
         "Why events were refused, with the sentence of one of them. Codes are listed in the page on the wire format.",
         "`metering rejected list --reason CODE` shows them, `metering rejected retry --reason CODE` what a retry would do.",
