@@ -1,6 +1,6 @@
 """The desired state: closed periods and hours in ClickHouse, checked against their close records."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
@@ -83,11 +83,11 @@ class HourTotal(NamedTuple):
 class BookSource(Protocol):
     """Where closed periods and hours come from."""
 
-    def closes(self, period: str | None) -> Iterable[Close]:
-        """Closed periods of every customer, or those of one period, oldest first."""
+    def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
+        """Closed periods, of every customer or one, in all periods or one, oldest first."""
 
-    def read(self, close: Close) -> ClosedPeriod:
-        """A closed period with its charges."""
+    def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
+        """Closed periods with their charges, one for each close, in their order."""
 
     def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
         """Hours that are over, from `since` (epoch seconds) on."""
@@ -100,9 +100,11 @@ class ClickHouseBooks:
         self._client = client
         self._partitions = partitions  # of `usage.events`; only hours need it
 
-    def closes(self, period: str | None) -> Iterable[Close]:
-        """Every closed period with its customer."""
-        where = "WHERE period = {period:String}" if period else ""
+    def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
+        """Closed periods with their customers."""
+        asked = ["period = {period:String}"] * bool(period)
+        asked += ["customer = {customer:String}"] * bool(customer)
+        where = f"WHERE {' AND '.join(asked)}" if asked else ""
         rows = self._rows(
             "SELECT c.customer, k.name, k.stripe_customer, c.period, c.currency, c.rows, c.errors,"
             " c.amount, c.digest, c.revision FROM (SELECT * FROM period_closes_current "
@@ -110,50 +112,53 @@ class ClickHouseBooks:
             + ") AS c LEFT JOIN catalog_customers_current AS k ON k.customer = c.customer"
             " ORDER BY c.period, c.customer",
             period=period or "",
+            customer=customer,
         )
-        for customer, name, external, *rest in rows:
-            yield Close(customer, name or customer, external or "", *rest)
+        for found, name, external, *rest in rows:
+            yield Close(found, name or found, external or "", *rest)
 
     def closed_periods(self, period: str | None) -> Iterable[ClosedPeriod]:
         """Every closed period with its charges."""
-        return (self.read(close) for close in self.closes(period))
+        return iter(self.read(list(self.closes(period))))
 
-    def read(self, close: Close) -> ClosedPeriod:
-        """The charges of a close, checked against it: number, sum and digest."""
-        charges = self._charges(close.customer, close.period)
-        return ClosedPeriod(
-            *close[:5],
-            _by_price(charges, self._tiers(close)),
-            sum(c.micro for c in charges),
-            _problem(charges, close),
-            close.revision,
-        )
+    def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
+        """The charges of closes, each checked against its own: number, sum and digest."""
+        charges: dict[_Place, list[_Charge]] = {}
+        tiers: dict[_Place, dict[str, str]] = {}
+        for period in dict.fromkeys(close.period for close in closes):
+            customers = [close.customer for close in closes if close.period == period]
+            self._read_charges(customers, period, charges)
+            self._read_tiers(customers, period, tiers)
+        return [_closed(close, charges, tiers) for close in closes]
 
-    def _charges(self, customer: str, period: str) -> list["_Charge"]:
+    def _read_charges(
+        self, customers: list[str], period: str, found: dict["_Place", list["_Charge"]]
+    ) -> None:
         rows = self._rows(
-            "SELECT price, meter, line, corrects, hour, quantity, amount FROM charges_current"
-            " WHERE customer = {customer:String} AND period = {period:String} ORDER BY price, hour",
-            customer=customer,
+            "SELECT customer, price, meter, line, corrects, hour, quantity, amount FROM charges_current"
+            " WHERE customer IN {customers:Array(String)} AND period = {period:String}"
+            " ORDER BY customer, price, hour",
+            customers=customers,
             period=period,
         )
-        return [
-            _Charge(price, meter, kind, corrects, _seconds(hour), quantity, parse_decimal(amount, MICRO))
-            for price, meter, kind, corrects, hour, quantity, amount in rows
-        ]
+        for customer, price, meter, kind, corrects, hour, quantity, amount in rows:
+            micro = parse_decimal(amount, MICRO)
+            charge = _Charge(price, meter, kind, corrects, _seconds(hour), quantity, micro)
+            found.setdefault((customer, period), []).append(charge)
 
-    def _tiers(self, close: Close) -> dict[str, str]:
+    def _read_tiers(self, customers: list[str], period: str, found: dict["_Place", dict[str, str]]) -> None:
         """How each price's amount came about: units times unit price, by tier."""
         rows = self._rows(
-            "SELECT price, unit_price, sum(units) AS units FROM bill_lines"
-            " WHERE customer = {customer:String} AND period = {period:String} AND line = 'usage'"
-            " GROUP BY price, tier, unit_price HAVING units != 0 ORDER BY price, tier",
-            customer=close.customer,
-            period=close.period,
+            "SELECT customer, price, unit_price, sum(units) AS units FROM bill_lines"
+            " WHERE customer IN {customers:Array(String)} AND period = {period:String} AND line = 'usage'"
+            " GROUP BY customer, price, tier, unit_price HAVING units != 0 ORDER BY customer, price, tier",
+            customers=customers,
+            period=period,
         )
-        texts: dict[str, list[str]] = {}
-        for price, unit_price, units in rows:
-            texts.setdefault(price, []).append(f"{plain(units)} × {plain(unit_price)}")
-        return {price: " + ".join(parts) for price, parts in texts.items()}
+        for customer, price, unit_price, units in rows:
+            texts = found.setdefault((customer, period), {})
+            own = f"{plain(units)} × {plain(unit_price)}"
+            texts[price] = f"{texts[price]} + {own}" if price in texts else own
 
     def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
         """Usage by hour, up to the watermark of the partition that the customer lives in."""
@@ -177,7 +182,7 @@ class ClickHouseBooks:
             if at + _HOUR_SECONDS + _LATENESS_SECONDS <= mark:
                 yield HourTotal(customer, name or customer, external or "", price, at, quantity)
 
-    def _rows(self, sql: str, **parameters: str) -> list[tuple[Any, ...]]:
+    def _rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         return list(self._client.query(sql, parameters=parameters).result_rows)
 
 
@@ -189,6 +194,23 @@ class _Charge(NamedTuple):
     hour: int
     quantity: Decimal
     micro: int
+
+
+_Place = tuple[str, str]  # customer and period
+
+
+def _closed(
+    close: Close, charges: dict[_Place, list[_Charge]], tiers: dict[_Place, dict[str, str]]
+) -> ClosedPeriod:
+    place = (close.customer, close.period)
+    own = charges.get(place, [])
+    return ClosedPeriod(
+        *close[:5],
+        _by_price(own, tiers.get(place, {})),
+        sum(c.micro for c in own),
+        _problem(own, close),
+        close.revision,
+    )
 
 
 def plain(number: Decimal) -> str:

@@ -44,7 +44,7 @@ def _group() -> None:
 def run(
     once: Annotated[bool, typer.Option("--once", help="One round, then stop.")] = False,
     every: Annotated[float, typer.Option(help="Seconds between two rounds.", min=1)] = 60.0,
-    check: Annotated[int, typer.Option(help="Customers to reconcile after each round.", min=0)] = 20,
+    check: Annotated[int, typer.Option(help="Requests to reconcile with after each round.", min=0)] = 100,
     period: Period = "",
     live: Live = False,
     as_json: AsJson = False,
@@ -95,7 +95,7 @@ def plan(period: Period = "", live: Live = False, as_json: AsJson = False) -> No
         for close in books.closes(period or None):
             place = (close.customer, close.period, close.currency)
             known = ledger.entry(invoice_id(*place, close.revision))
-            found = known.plan if known else work.planned(close, is_dry=True)
+            found = known.plan if known else work.planned(books.read([close])[0], is_dry=True)
             if found is None:
                 known = ledger.entry(invoice_id(*place))  # a restatement that changed no amount
                 found = known.plan if known else None

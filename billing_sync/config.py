@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from billing_sync.currencies import exponent_and_step
+from billing_sync.currencies import MINIMUM_CHARGE, exponent_and_step
 from metering.errors import UserError
 from metering.settings import Settings
 
@@ -28,22 +28,36 @@ class MeterRule(_Strict):
 
 
 class CustomerRule(_Strict):
-    """A customer's account at the provider, and the subscription whose draft takes our lines."""
+    """A customer's account at the provider, the subscription whose draft takes our lines, and its tax."""
 
     account: str = ""
     subscription: str = ""
+    automatic_tax: bool | None = None
 
 
 class BillingConfig(_Strict):
     """The whole file."""
 
     provider: Literal["stripe", "files"] = "stripe"
-    automatic_tax: bool = False
+    automatic_tax: bool | None = None  # unset: as the account's tax settings say
+    credit_notes: bool = False  # what a restatement takes off goes back at once, not onto the next invoice
     create_customers: bool | None = None  # unset: only at the fake
-    minimum: dict[str, int] = {}  # by currency, in minor units: less is carried
+    minimum: dict[str, int] = {}  # by currency, in minor units: less is carried; unset: the provider's
+    spread_minutes: Annotated[int, Field(ge=0, le=60)] = 60  # of `run`; `run --once` does not wait
     park_alarm_days: Annotated[int, Field(ge=1)] = 7
     meter_events: tuple[MeterRule, ...] = ()
     customers: dict[str, CustomerRule] = {}
+
+    def minimum_of(self, currency: str) -> int:
+        """The smallest invoice in a currency, in minor units."""
+        own = MINIMUM_CHARGE.get(currency, 0) if self.provider == "stripe" else 0
+        return self.minimum.get(currency, own)
+
+    def tax_of(self, customer: str) -> bool | None:
+        """Whether the provider adds tax for a customer; None when its account decides."""
+        rule = self.customers.get(customer)
+        said = rule.automatic_tax if rule else None
+        return self.automatic_tax if said is None else said
 
     def rules_for(self, customer: str) -> dict[str, str]:
         """Event name by price, of what the provider rates for this customer."""

@@ -11,14 +11,22 @@ from metering.errors import UserError
 MICRO_DIGITS = 6
 _ZERO = "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split()
 _THREE = "bhd jod kwd omr tnd".split()
-_REFUSED = {"ugx": "the provider's documents contradict each other about its minor unit"}
+REFUSED = {"ugx": "the provider's documents contradict each other about its minor unit"}
+
+# Stripe's smallest charges, in minor units; an invoice below one would only move to the customer's balance.
+# Source: Stripe's table of minimum charge amounts. A currency that is not here has none of its own.
+MINIMUM_CHARGE = {
+    "AED": 200, "AUD": 50, "BGN": 100, "BRL": 50, "CAD": 50, "CHF": 50, "CZK": 1500, "DKK": 250, "EUR": 50,
+    "GBP": 30, "HKD": 400, "HUF": 17500, "INR": 50, "JPY": 50, "MXN": 1000, "MYR": 200, "NOK": 300, "NZD": 50,
+    "PLN": 200, "RON": 200, "SEK": 300, "SGD": 50, "THB": 1000, "USD": 50,
+}  # fmt: skip
 
 
 def exponent_and_step(currency: str) -> tuple[int, int]:
     """Decimals of the minor unit, and the multiple of it that amounts must be."""
     code = currency.lower()
-    if code in _REFUSED:
-        raise UserError(f"{currency} cannot be invoiced: {_REFUSED[code]}")
+    if code in REFUSED:
+        raise UserError(f"{currency} cannot be invoiced: {REFUSED[code]}")
     if code in _ZERO:
         return 0, 1
     if code in _THREE:

@@ -55,6 +55,7 @@ class Desk:
             self._record("periods reopen", f"{customer} {period}")
             return
         found = [entry for entry in self._ledger.entries(period) if entry.plan.customer == customer]
+        found = [entry for entry in found if not entry.plan.credits]
         if not found:
             raise UserError(f"{customer} {period} is neither held back nor invoiced")
         found = [entry for entry in found if entry.state in SENT] or found

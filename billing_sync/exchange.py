@@ -38,6 +38,11 @@ class Exchange:
         self._clock = clock
         self._same_key_seconds = key_seconds - KEY_MARGIN_SECONDS
 
+    @property
+    def requests(self) -> int:
+        """How many requests were made."""
+        return self._pace.requests
+
     def once(
         self,
         customer: str,

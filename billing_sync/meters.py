@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from hashlib import sha256
+from itertools import groupby
 
 from billing_sync.books import BookSource, ClosedPeriod, HourCharge, HourTotal
 from billing_sync.config import BillingConfig
@@ -37,14 +38,16 @@ def wanted_hours(
     books: BookSource, ledger: Ledger, config: BillingConfig, now: int
 ) -> Iterator[tuple[HourTotal, bool]]:
     """Every metered hour of the books, and whether the ledger holds another total of it."""
-    known = {(h.customer, h.meter, h.hour): h for h in ledger.hours()}
     prices = {rule.price for rule in config.meter_events}
-    for total in books.closed_hours(prices, now - LOOK_BACK_DAYS * DAY):
-        if total.price not in config.rules_for(total.customer):
-            continue
-        held = known.get((total.customer, total.price, total.hour))
-        before = Decimal(held.quantity) if held else Decimal(0)
-        yield total, before != total.quantity
+    totals = books.closed_hours(prices, now - LOOK_BACK_DAYS * DAY)
+    for customer, own in groupby(totals, lambda total: total.customer):
+        rules = config.rules_for(customer)
+        known = {(h.meter, h.hour): h for h in ledger.hours(customer)} if rules else {}
+        for total in own:
+            if total.price in rules:
+                held = known.get((total.price, total.hour))
+                before = Decimal(held.quantity) if held else Decimal(0)
+                yield total, before != total.quantity
 
 
 def unsettled_hours(

@@ -39,7 +39,10 @@ class PlannedLine(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """One invoice of one customer and period; without lines everything is carried."""
+    """One invoice of one customer and period; without lines everything is carried.
+
+    With `credits`, the id of an invoice, it is a credit note to that one and its total is negative.
+    """
 
     id: str
     customer: str
@@ -50,6 +53,7 @@ class Plan(NamedTuple):
     carry_out: int
     lines: tuple[PlannedLine, ...]
     corrections: tuple[str, ...] = ()
+    credits: str = ""
 
     @property
     def minor(self) -> int:
@@ -62,17 +66,25 @@ class Plan(NamedTuple):
         return sha256(plan_to_json(self).encode()).hexdigest()[:16]
 
 
+class Credit(NamedTuple):
+    """An invoice that a credit note may go to, and the minor units that are left of it."""
+
+    invoice: str
+    left: int
+
+
 class Rules(NamedTuple):
     """What a plan has to respect.
 
     The provider's limit of lines, the smallest invoice, and what the provider rates itself: the
-    metered prices, less their hours that came too late for its meter.
+    metered prices, less their hours that came too late for its meter; and what can be credited.
     """
 
     lines: int = 250
     minimum_minor: int = 0
     metered: frozenset[str] = frozenset()
     expired: Mapping[tuple[str, int], Decimal] = MappingProxyType({})
+    credit: Credit | None = None
 
 
 def plan_to_json(plan: Plan) -> str:
@@ -91,7 +103,7 @@ def plan_from_json(fields: list[Any]) -> Plan:
     """A plan from what was kept."""
     lines = tuple(_line(*line) for line in fields[7])
     corrections = tuple(fields[8]) if len(fields) > 8 else ()
-    return Plan._make([*fields[:7], lines, corrections])
+    return Plan._make([*fields[:7], lines, corrections, fields[9] if len(fields) > 9 else ""])
 
 
 def _line(*fields: Any) -> PlannedLine:
@@ -139,7 +151,8 @@ def plan_restatement(
 ) -> Plan:
     """Plan what a restated period comes to besides the micro-units invoiced for it before: one line.
 
-    A difference below a unit, or in the customer's favour, is carried to the next invoice.
+    A difference below a unit is carried to the next invoice; one in the customer's favour, too, unless
+    the rules name an invoice that a credit note can go to.
     """
     rules = rules or Rules()
     identity = invoice_id(closed.customer, closed.period, closed.currency, closed.revision)
@@ -174,6 +187,11 @@ def _plan(
     drafts = _collapsed({**own, **corrected}, rules.lines - _OWN_LINES, identity)
     micro = {line.id: line.micro for line in drafts.values()}
     allocation = allocate(micro, carry_in, closed.currency, rules.minimum_minor)
+    credited = ""
+    if not allocation.minor and rules.credit is not None:
+        credit = allocate(micro, carry_in, closed.currency, is_credit=True)
+        if 0 < -credit.total_minor <= rules.credit.left:
+            allocation, credited = credit, rules.credit.invoice
     lines = [
         line._replace(minor=allocation.minor[line.id])
         for line in drafts.values()
@@ -193,6 +211,7 @@ def _plan(
         allocation.carry_out,
         tuple(lines),
         tuple(correction.id for correction in corrections),
+        credited,
     )
 
 

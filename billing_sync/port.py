@@ -45,6 +45,8 @@ class Caps(NamedTuple):
     invoice_lines: bool = True
     meter_events: bool = False
     charge_total: bool = False
+    credit_notes: bool = False
+    meter_stream: bool = False
     key_seconds: int = 24 * 3_600
     lines_per_call: int = 100
     lines_per_invoice: int = 250
@@ -63,7 +65,8 @@ class HeldLine(NamedTuple):
 class HeldInvoice(NamedTuple):
     """An invoice as the provider holds it; `number` is empty while it is a draft.
 
-    `finalizes_at` (epoch seconds) is when the provider finalizes a draft by itself, 0 if it does not.
+    `total` is what its lines come to, before tax. `finalizes_at` (epoch seconds) is when the provider
+    finalizes a draft by itself, 0 if it does not.
     """
 
     external: str
@@ -71,6 +74,7 @@ class HeldInvoice(NamedTuple):
     number: str
     total: int
     finalizes_at: int = 0
+    currency: str = ""
 
 
 class HeldHour(NamedTuple):
@@ -122,6 +126,19 @@ class Provider(Protocol):
 
     def delete_draft(self, external: str) -> None:
         """Remove a draft; one that is gone already is fine."""
+
+
+class CreditProvider(Provider, Protocol):
+    """A provider that takes something back from a final invoice; totals are negative."""
+
+    def create_credit(self, invoice: str, plan: Plan, key: str) -> str:
+        """Create a credit note; its id."""
+
+    def find_credit(self, invoice: str, plan: Plan) -> str | None:
+        """The id of a plan's credit note."""
+
+    def get_credit(self, external: str) -> HeldInvoice | None:
+        """A credit note by its id."""
 
 
 class MeterProvider(Provider, Protocol):

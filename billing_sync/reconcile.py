@@ -5,6 +5,7 @@ through the same ledger: a draft is built again, a final invoice is corrected on
 an hour is set once more.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import NamedTuple, cast
@@ -15,12 +16,13 @@ from billing_sync.currencies import exponent_and_step, unit_micro
 from billing_sync.exchange import Exchange
 from billing_sync.ledger import Entry, Ledger, MeterHour
 from billing_sync.planner import Correction, invoice_id
-from billing_sync.port import HeldInvoice, HeldLine, MeterProvider, Provider
+from billing_sync.port import CreditProvider, HeldInvoice, HeldLine, MeterProvider, Provider
 
 OK, MISSING, UNDER, OVER, FOREIGN, LAGGING = "ok", "missing", "under", "over", "foreign", "lagging"
 LAG_SECONDS = 3_600  # an hour's summary is trusted this long after it was sent
 SENT = ("delivered", "verified", "finalized", "blocked", "blocked_tax")
 _HOUR = 3_600
+_CURSOR = "reconciled up to"
 _MICRO = Decimal(1_000_000)
 
 
@@ -79,20 +81,23 @@ class Reconciler:
         """Every comparison of a scope; hours that agree become verified."""
         scope = scope or Scope()
         found = list(self._plans(scope))
-        for entry in self._ledger.entries_in(*SENT):
+        for entry in self._ledger.entries_in(*SENT, customer=scope.customer):
             if entry.external and scope.covers(entry.plan.customer, entry.plan.period):
                 found += self._invoice(entry)
         return found + list(self._hours(scope))
 
-    def step(self, cursor: int, customers: int) -> tuple[int, list[Finding]]:
-        """Compare the next few customers, round and round; where to go on, and the findings."""
-        names = sorted({e.plan.customer for e in self._ledger.entries_in(*SENT)})
-        names = sorted({*names, *(h.customer for h in self._ledger.hours())})
-        if not names:
-            return 0, []
-        chosen = [names[(cursor + n) % len(names)] for n in range(min(customers, len(names)))]
-        found = [finding for name in chosen for finding in self.check(Scope(name))]
-        return (cursor + len(chosen)) % len(names), found
+    def step(self, requests: int) -> list[Finding]:
+        """Compare the next customers until so many requests are spent; the ledger keeps where to go on."""
+        names = sorted(self._ledger.customers_in(*SENT) | self._ledger.customers_with_hours())
+        last = self._ledger.mark(_CURSOR)
+        start = bisect_right(names, last)
+        begun, found = self._exchange.requests, list[Finding]()
+        for name in [*names[start:], *names[:start]]:
+            if self._exchange.requests - begun >= requests:
+                break
+            found += self.check(Scope(name))
+            self._ledger.set_mark(_CURSOR, name)
+        return found
 
     def repair(self, findings: Iterable[Finding]) -> int:
         """Plan what mends the drift; how much was planned. What only a person may do stays."""
@@ -108,7 +113,7 @@ class Reconciler:
 
     def _plans(self, scope: Scope) -> Iterator[Finding]:
         """What was rated against what was planned."""
-        for close in self._books.closes(None):
+        for close in self._books.closes(None, scope.customer):
             if not scope.covers(close.customer, close.period):
                 continue
             entry = self._ledger.entry(invoice_id(close.customer, close.period, close.currency))
@@ -117,7 +122,7 @@ class Reconciler:
 
     def _plan(self, close: Close, entry: Entry) -> Finding:
         planned = self._ledger.invoiced(close.customer, close.period, close.currency)
-        rated = self._books.read(close).micro
+        rated = self._books.read([close])[0].micro
         return Finding(
             close.customer,
             close.period,
@@ -131,6 +136,8 @@ class Reconciler:
     def _invoice(self, entry: Entry) -> list[Finding]:
         plan, wanted = entry.plan, Decimal(entry.plan.minor)
         place = (plan.customer, plan.period)
+        if plan.credits:
+            return [self._credit(entry)]
         held = self._exchange.read(lambda: self._provider.get_invoice(entry.external))
         if held is None or held.status == "void":
             note = "voided: `periods reopen` bills it again" if held else "not there any more"
@@ -139,6 +146,15 @@ class Reconciler:
         found = list(self._lines(entry, held, lines))
         verdict = OK if not any(f.is_drift for f in found) else _verdict(wanted, Decimal(held.total))
         return [Finding(*place, "invoice", plan.id, verdict, wanted, Decimal(held.total)), *found]
+
+    def _credit(self, entry: Entry) -> Finding:
+        """A credit note has one line: its total says everything. Only a person may mend one."""
+        plan, provider = entry.plan, cast("CreditProvider", self._provider)
+        held = self._exchange.read(lambda: provider.get_credit(entry.external))
+        is_gone = held is None or held.status == "void"
+        wanted, there = Decimal(plan.minor), Decimal(0 if held is None or is_gone else held.total)
+        verdict = MISSING if is_gone else _verdict(wanted, there)
+        return Finding(plan.customer, plan.period, "invoice", plan.id, verdict, wanted, there, "credit note")
 
     def _lines(self, entry: Entry, held: HeldInvoice, lines: list[HeldLine]) -> Iterator[Finding]:
         plan = entry.plan
@@ -178,6 +194,8 @@ class Reconciler:
 
     def _repair_invoice(self, finding: Finding, rebuilt: set[str]) -> int:
         entry = self._entry_of(finding)
+        if entry.plan.credits:
+            return 0
         held = self._exchange.read(lambda: self._provider.get_invoice(entry.external))
         if held is not None and held.status == "void":
             return 0

@@ -2,22 +2,26 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from typing import NamedTuple, cast
 
 from billing_sync.accounts import Accounts, Stopped, Unmapped
 from billing_sync.books import BookSource, Close, ClosedPeriod
 from billing_sync.config import BillingConfig
+from billing_sync.currencies import REFUSED
 from billing_sync.exchange import Exchange
 from billing_sync.ledger import CarryChanged, ClaimLost, Entry, Ledger, MeterHour
 from billing_sync.meters import MeterSender, expired_hours, plan_hours, unsettled_hours
 from billing_sync.pace import Pace, Paused, Sleep, Waiting
-from billing_sync.planner import Plan, Rules, billable, invoice_id, plan_invoice, plan_restatement
+from billing_sync.planner import Credit, Plan, Rules, billable, invoice_id, plan_invoice, plan_restatement
 from billing_sync.port import CustomerMissing, Halt, MeterProvider, Provider, Rejected
 from billing_sync.sender import InvoiceSender
 from metering.errors import UserError
 
 OPEN = ("planned", "inflight", "delivered", "verified", "unknown")
+AT_ONCE = 500  # periods that are read and planned together
+CLOSED_SECONDS = 75 * 60  # an hour, and the lateness after which it counts as over
 Waits = list[tuple[str, str, str]]
 
 
@@ -42,6 +46,7 @@ class Round:
         clock: Callable[[], int] = lambda: int(time.time()),
         sleep: Sleep = time.sleep,
         pace: Pace | None = None,
+        spread_seconds: int = 0,
     ) -> None:
         self._books = books
         self._ledger = ledger
@@ -54,6 +59,7 @@ class Round:
         self._invoices = InvoiceSender(ledger, provider, self.exchange, clock)
         meters = cast("MeterProvider", provider) if provider.caps.meter_events else None
         self._meters = MeterSender(ledger, meters, self.exchange, clock) if meters else None
+        self._spread_seconds = spread_seconds
         self.sent_now = 0
         self.waits: Waits = []
 
@@ -79,37 +85,44 @@ class Round:
                 raise UserError(f"{self._provider.name} has no meters", hint="remove meter_events")
             hours = plan_hours(self._books, self._ledger, self._config, self._clock())
             people |= {c: Someone(h.name, h.external_customer) for c, h in hours.items()}
-        planned = self._ledger.planned_ids()
+        planned, waiting = self._ledger.planned_ids(), []
         for close in self._books.closes(period):
             people[close.customer] = Someone(close.name, close.external_customer)
             if _id(close) not in planned:
-                self._plan(close)
+                waiting.append(close)
+        for start in range(0, len(waiting), AT_ONCE):
+            self._plan_some(waiting[start : start + AT_ONCE])
         return people
 
-    def _plan(self, close: Close) -> None:
-        ledger, customer = self._ledger, close.customer
-        if not ledger.claim(customer, self._clock()):
-            return  # another sender plans it now
+    def _plan_some(self, closes: list[Close]) -> None:
+        """One transaction for many plans; if another sender was faster with one of them, one for each."""
+        read = self._books.read(closes)
         try:
-            found = None if ledger.entry(_id(close)) else self.planned(close)
-            if isinstance(found, str):
-                ledger.park(customer, close.period, found, self._clock())
-                self.waits.append((customer, close.period, found))
-            elif found is not None:
-                ledger.add_plan(found, self._clock())
+            with self._ledger.transaction():
+                self.waits += [found for closed in read for found in self._plan(closed)]
         except CarryChanged:
-            return  # another sender was faster: the next round plans with the new carry
-        finally:
-            ledger.release(customer)
+            for closed in read:
+                with suppress(CarryChanged), self._ledger.transaction():
+                    self.waits += self._plan(closed)
 
-    def planned(self, close: Close, *, is_dry: bool = False) -> Plan | str | None:
-        """The plan of a close that has none, why there can be none yet, or nothing to bill."""
-        ledger, customer = self._ledger, close.customer
-        if ledger.is_held(customer, close.period):
+    def _plan(self, closed: ClosedPeriod) -> Waits:
+        found = self.planned(closed)
+        if isinstance(found, str):
+            self._ledger.park(closed.customer, closed.period, found, self._clock())
+            return [(closed.customer, closed.period, found)]
+        if found is not None:
+            self._ledger.add_plan(found, self._clock())
+        return []
+
+    def planned(self, closed: ClosedPeriod, *, is_dry: bool = False) -> Plan | str | None:
+        """The plan of a period that has none, why there can be none yet, or nothing to bill."""
+        ledger, customer = self._ledger, closed.customer
+        if ledger.is_held(customer, closed.period):
             return "held back by `periods freeze`"
-        closed = self._books.read(close)
         if closed.problem:
             return closed.problem
+        if closed.currency.lower() in REFUSED:
+            return f"currency_refused: {closed.currency}: {REFUSED[closed.currency.lower()]}"
         metered = frozenset(self._config.rules_for(customer))
         missing = unsettled_hours(closed, ledger, metered) if metered else []
         for price, hour in missing if not is_dry else ():
@@ -118,7 +131,9 @@ class Round:
             return f"{len(missing)} hours are not at the meter yet"
         rules = Rules(
             self._provider.caps.lines_per_invoice,
-            self._config.minimum.get(close.currency, 0),
+            self._config.minimum.get(
+                closed.currency, dict(self._provider.caps.minimum).get(closed.currency, 0)
+            ),
             metered,
             expired_hours(ledger, customer) if metered else {},
         )
@@ -136,23 +151,57 @@ class Round:
         invoiced = ledger.invoiced(*place)
         if billable(closed, rules) == invoiced:
             return None
+        rules = rules._replace(credit=self._credit(place))
         return plan_restatement(closed, invoiced, carry, corrections, rules)
 
+    def _credit(self, place: tuple[str, str, str]) -> Credit | None:
+        """The period's invoice that a credit note could go to, if that is how we give back."""
+        if not (self._config.credit_notes and self._provider.caps.credit_notes):
+            return None
+        entries = self._ledger.entries_of(*place)
+        for entry in entries:
+            if entry.state == "finalized" and entry.plan.minor > 0 and entry.status != "void":
+                given = sum(e.plan.minor for e in entries if e.plan.credits == entry.plan.id)
+                return Credit(entry.plan.id, entry.plan.minor + given)
+        return None
+
     def _send(self, period: str | None, people: dict[str, Someone]) -> None:
-        entries: dict[str, list[Entry]] = {}
-        for entry in self._ledger.entries_in(*OPEN):
-            if period in (None, entry.plan.period):
-                entries.setdefault(entry.plan.customer, []).append(entry)
-        hours: dict[str, list[MeterHour]] = {}
-        for hour in self._ledger.open_hours():
-            hours.setdefault(hour.customer, []).append(hour)
-        for customer in sorted({*entries, *hours}):
+        waiting = self._ledger.customers_in(*OPEN) | self._ledger.customers_with_open_hours()
+        for customer in sorted(waiting):
             someone = people.get(customer)
             if someone is None:
                 continue  # not in the books that were asked for
+            entries = [
+                e for e in self._ledger.entries_in(*OPEN, customer=customer) if self._is_due(e, period)
+            ]
+            hours = [h for h in self._ledger.open_hours(customer) if self._is_hour_due(h)]
+            if not entries and not hours:
+                continue
             with self._claimed(customer) as is_mine:
                 if is_mine:
-                    self._send_all(customer, someone, hours.get(customer, []), entries.get(customer, []))
+                    self._send_all(customer, someone, hours, entries)
+
+    def _is_due(self, entry: Entry, period: str | None) -> bool:
+        """Whether an invoice's place in the hour has come; a subscription's draft does not wait."""
+        if period not in (None, entry.plan.period):
+            return False
+        is_begun = entry.state != "planned" or entry.reason
+        if not self._spread_seconds or is_begun or self._subscription(entry.plan.customer):
+            return True
+        return self._clock() >= entry.changed + self._place(entry.plan.customer)
+
+    def _is_hour_due(self, hour: MeterHour) -> bool:
+        if not self._spread_seconds:
+            return True
+        return self._clock() >= hour.hour + CLOSED_SECONDS + self._place(hour.customer)
+
+    def _place(self, customer: str) -> int:
+        """The customer's own seconds in the time that work is spread over: no fan-out at midnight."""
+        return int.from_bytes(sha256(customer.encode()).digest()[:8]) % self._spread_seconds
+
+    def _subscription(self, customer: str) -> str:
+        rule = self._config.customers.get(customer)
+        return rule.subscription if rule else ""
 
     @contextmanager
     def _claimed(self, customer: str) -> Iterator[bool]:
@@ -221,11 +270,10 @@ class Round:
         current = self._ledger.entry(entry.plan.id)  # another sender may have moved it on
         if current is None or current.state not in OPEN:
             return
-        rule = self._config.customers.get(entry.plan.customer)
         self._ledger.unpark(entry.plan.customer, entry.plan.period)
         self.sent_now += 1
         try:
-            self._invoices.send(current, account, rule.subscription if rule else "")
+            self._invoices.send(current, account, self._subscription(entry.plan.customer))
         except CustomerMissing:
             self._ledger.set_state(entry.plan.id, "planned", now=self._clock())
             raise

@@ -68,11 +68,10 @@ class RunResult:
 
 @dataclass
 class Checks:
-    """What goes on from round to round: reconcile in small steps, so many customers each, and the pace."""
+    """What goes on from round to round: reconcile in small steps, so many requests each, and the pace."""
 
-    customers: int
+    requests: int
     pace: Pace | None = None
-    cursor: int = 0
     drifted: list[Finding] = field(default_factory=list)
 
 
@@ -92,9 +91,9 @@ def run_once(
 ) -> RunResult:
     """Bill every closed period that can be billed; a second call finds nothing to do.
 
-    With `checks` a few customers are reconciled after the round.
+    With `checks` a few customers are reconciled after the round, and its work is spread over the hour.
     """
-    with billing(settings, live=live, pace=checks.pace if checks else None) as parts:
+    with billing(settings, live=live, checks=checks) as parts:
         if checks is not None:
             checks.pace = parts.work.pace
         _process_inbox(settings, parts)
@@ -122,7 +121,7 @@ def _now() -> int:
 
 def _check_some(parts: Parts, checks: Checks) -> None:
     try:
-        checks.cursor, found = parts.reconciler.step(checks.cursor, checks.customers)
+        found = parts.reconciler.step(checks.requests)
     except (Waiting, Rejected, Halt) as error:
         log.warning("reconcile goes on with the next round", reason=str(error))
         return
@@ -147,8 +146,9 @@ def _export(work: Callable[[], None]) -> None:
 
 
 @contextmanager
-def billing(settings: Settings, *, live: bool = False, pace: Pace | None = None) -> Iterator[Parts]:
+def billing(settings: Settings, *, live: bool = False, checks: Checks | None = None) -> Iterator[Parts]:
     """A round's parts for a deployment, released at the end."""
+    pace = checks.pace if checks else None
     config = load_config(settings)
     with (
         connect(settings.clickhouse(), settings.database) as client,
@@ -158,7 +158,15 @@ def billing(settings: Settings, *, live: bool = False, pace: Pace | None = None)
         is_ours = is_fake() or config.provider == "files"
         may_create = is_ours if config.create_customers is None else config.create_customers
         books = ClickHouseBooks(client, settings.partitions)
-        work = Round(books, ledger, provider, config=config, may_create=may_create, pace=pace)
+        work = Round(
+            books,
+            ledger,
+            provider,
+            config=config,
+            may_create=may_create,
+            pace=pace,
+            spread_seconds=config.spread_minutes * 60 if checks else 0,
+        )
         checker = Reconciler(books, ledger, provider, work.exchange, config=config, clock=_now)
         yield Parts(client, config, work, ledger, provider, checker)
 
@@ -185,6 +193,19 @@ def result_of(work: Round, ledger: Ledger, provider: Provider, period: str | Non
     """What a round came to."""
     invoices = [_result(entry) for entry in ledger.entries(period)]
     return RunResult(provider.name, invoices, work.waits, work.sent_now)
+
+
+def standing(settings: Settings, period: str | None = None) -> RunResult:
+    """What the rounds so far came to, from the ledger alone."""
+    with open_ledger(settings) as ledger:
+        waits = [(p.customer, p.period, p.reason) for p in ledger.parked() if period in (None, p.period)]
+        return RunResult(_name(settings), [_result(entry) for entry in ledger.entries(period)], waits)
+
+
+def _name(settings: Settings) -> str:
+    if load_config(settings).provider == "files":
+        return "files"
+    return "Stripe fake" if is_fake() else "Stripe"
 
 
 def _result(entry: Entry) -> InvoiceResult:
@@ -220,8 +241,8 @@ def provider_for(
         yield FileProvider(settings.home / "billing" / "files")
         return
     if key or base:
-        yield StripeProvider(key or FAKE_KEY, base=base, live=live, automatic_tax=config.automatic_tax)
+        yield StripeProvider(key or FAKE_KEY, base=base, live=live, tax_of=config.tax_of)
         return
     state = settings.home / "billing" / "stripe_fake.sqlite3"
     with running(state) as (address, _):
-        yield StripeProvider(FAKE_KEY, base=address, automatic_tax=config.automatic_tax)
+        yield StripeProvider(FAKE_KEY, base=address, tax_of=config.tax_of)

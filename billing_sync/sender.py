@@ -6,12 +6,13 @@ to its draft, which the provider finalizes. A difference blocks it; nothing wron
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from billing_sync.exchange import Exchange
 from billing_sync.ledger import Entry, Ledger
 from billing_sync.pace import Waiting
 from billing_sync.planner import Plan, PlannedLine
-from billing_sync.port import HeldInvoice, HeldLine, Provider, Rejected
+from billing_sync.port import CreditProvider, HeldInvoice, HeldLine, Provider, Rejected
 
 DRAFT_MARGIN_SECONDS = 15 * 60  # before a draft finalizes itself no more lines are started
 TAX_CODES = ("customer_tax_location_invalid",)
@@ -35,7 +36,9 @@ class InvoiceSender:
         try:
             if len(plan.lines) > self._provider.caps.lines_per_invoice:
                 raise Rejected(f"{len(plan.lines)} lines are more than one invoice holds")
-            if subscription:
+            if plan.credits:
+                self._send_credit(plan)
+            elif subscription:
                 self._send_onto_subscription(plan, account, subscription)
             else:
                 self._send_own(plan, account)
@@ -69,10 +72,30 @@ class InvoiceSender:
         self._move(plan, "verified", external=draft)
         self._finalize(plan, draft)
 
+    def _send_credit(self, plan: Plan) -> None:
+        """A credit note to the invoice that the plan names."""
+        provider = cast("CreditProvider", self._provider)
+        credited = self._ledger.entry(plan.credits)
+        assert credited is not None, "the planner found it"
+        invoice = credited.external
+        self._move(plan, "inflight")
+        note = self._once(
+            plan,
+            "credit",
+            lambda key: provider.create_credit(invoice, plan, key),
+            lambda: provider.find_credit(invoice, plan),
+        )
+        held = self._exchange.read(lambda: provider.get_credit(note))
+        if held is None or held.total != plan.minor:
+            raise Rejected(f"the credit note {note} came to {held and held.total}, not {plan.minor}")
+        self._move(plan, "finalized", external=note, number=held.number)
+
     def _send_onto_subscription(self, plan: Plan, account: str, subscription: str) -> None:
         """Lines on the subscription's draft; one that closed without them gives way to the next."""
         self._move(plan, "inflight")
-        draft = self._once(plan, "draft", lambda _: self._open_draft(account, subscription), lambda: None)
+        draft = self._once(
+            plan, "draft", lambda _: self._open_draft(account, subscription, plan), lambda: None
+        )
         try:
             if self._held(draft).status == "draft":
                 self._add_lines(plan, draft)
@@ -87,10 +110,15 @@ class InvoiceSender:
         state = "delivered" if self._held(draft).status == "draft" else "finalized"
         self._move(plan, state, external=draft, number=self._held(draft).number)
 
-    def _open_draft(self, account: str, subscription: str) -> str:
+    def _open_draft(self, account: str, subscription: str, plan: Plan) -> str:
         found = self._provider.subscription_draft(account, subscription)
         if found is None or 0 < found.finalizes_at < self._clock() + DRAFT_MARGIN_SECONDS:
             raise Waiting(f"the subscription {subscription} has no draft that takes lines")
+        if found.currency.upper() != plan.currency:
+            text = (
+                f"the subscription {subscription} is in {found.currency.upper()}, the plan in {plan.currency}"
+            )
+            raise Rejected(f"{text}: give the customer a card in its currency", "currency")
         return found.external
 
     def _add_lines(self, plan: Plan, draft: str) -> None:

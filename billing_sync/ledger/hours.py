@@ -6,6 +6,7 @@ from typing import NamedTuple
 from billing_sync.ledger.store import Store
 
 _COLUMNS = "customer, meter, hour, revision, quantity, state, reason, sent_at, at_meter"
+_OPEN = "state IN ('planned', 'inflight')"
 SETTLED = ("delivered", "verified", "expired")
 
 
@@ -70,14 +71,29 @@ class Hours(Store):
 
     def hours(self, customer: str = "") -> list[MeterHour]:
         """Every hour, or those of a customer."""
-        sql = f"SELECT {_COLUMNS} FROM meter_hour WHERE (:customer = '' OR customer = :customer)"
-        rows = self.rows(sql + " ORDER BY customer, meter, hour", customer=customer)
+        where, values = ("WHERE customer = :customer", {"customer": customer}) if customer else ("", {})
+        rows = self.rows(
+            f"SELECT {_COLUMNS} FROM meter_hour {where} ORDER BY customer, meter, hour", **values
+        )
         return [MeterHour(*row) for row in rows]
 
-    def open_hours(self) -> list[MeterHour]:
-        """Hours that have to be sent."""
-        sql = f"SELECT {_COLUMNS} FROM meter_hour WHERE state IN ('planned', 'inflight')"
-        return [MeterHour(*row) for row in self.rows(sql + " ORDER BY customer, meter, hour")]
+    def open_hours(self, customer: str = "") -> list[MeterHour]:
+        """Hours that have to be sent, of every customer or of one."""
+        sql = f"SELECT {_COLUMNS} FROM meter_hour WHERE {_OPEN}"
+        if customer:
+            sql += " AND customer = :customer"
+        rows = self.rows(
+            sql + " ORDER BY customer, meter, hour", **({"customer": customer} if customer else {})
+        )
+        return [MeterHour(*row) for row in rows]
+
+    def customers_with_open_hours(self) -> set[str]:
+        """The customers that have hours to be sent."""
+        return {str(c) for (c,) in self.rows(f"SELECT DISTINCT customer FROM meter_hour WHERE {_OPEN}")}
+
+    def customers_with_hours(self) -> set[str]:
+        """The customers with metered hours."""
+        return {str(c) for (c,) in self.rows("SELECT DISTINCT customer FROM meter_hour")}
 
     def set_hour(self, held: MeterHour, state: str, *, reason: str = "", sent_at: int = 0) -> None:
         """Move an hour on, as long as it is still the same revision."""

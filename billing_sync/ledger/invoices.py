@@ -37,7 +37,7 @@ class Parked(NamedTuple):
 
 
 class CarryChanged(UserError):
-    """Another plan moved the customer's carry: plan again."""
+    """Another sender was faster with this customer: plan again."""
 
 
 class Invoices(Store):
@@ -58,9 +58,10 @@ class Invoices(Store):
         """Record a plan, the remainder it leaves and the corrections it takes, in one transaction."""
         state = "planned" if plan.lines else "carried"
         with self.transaction():
-            self.run(
+            made = self.run(
                 "INSERT INTO invoice (id, customer, period, currency, plan, state, changed, since)"
-                " VALUES (:id, :customer, :period, :currency, :plan, :state, :now, :now)",
+                " VALUES (:id, :customer, :period, :currency, :plan, :state, :now, :now)"
+                " ON CONFLICT (id) DO NOTHING",
                 id=plan.id,
                 customer=plan.customer,
                 period=plan.period,
@@ -69,14 +70,21 @@ class Invoices(Store):
                 state=state,
                 now=now,
             )
+            if made.rowcount != 1:
+                raise CarryChanged(f"another sender planned {plan.customer} {plan.period} meanwhile")
             self._move_carry(plan)
             for correction in plan.corrections:
-                self.run(
-                    "UPDATE correction SET invoice = :invoice WHERE id = :id",
-                    invoice=plan.id,
-                    id=correction,
-                )
+                self._take(correction, plan)
             self.unpark(plan.customer, plan.period)
+
+    def _take(self, correction: str, plan: Plan) -> None:
+        taken = self.run(
+            "UPDATE correction SET invoice = :invoice WHERE id = :id AND invoice = ''",
+            invoice=plan.id,
+            id=correction,
+        )
+        if taken.rowcount != 1:
+            raise CarryChanged(f"another invoice of {plan.customer} took the correction {correction}")
 
     def _move_carry(self, plan: Plan) -> None:
         place = {"customer": plan.customer, "currency": plan.currency, "invoice": plan.id}
@@ -115,10 +123,17 @@ class Invoices(Store):
         """All invoices, or those of a period."""
         return self._entries("WHERE period = :period", period=period) if period else self._entries("")
 
-    def entries_in(self, *states: str) -> list[Entry]:
-        """The invoices in any of some states."""
-        names = {f"s{n}": state for n, state in enumerate(states)}
-        return self._entries(f"WHERE state IN ({', '.join(f':{name}' for name in names)})", **names)
+    def entries_in(self, *states: str, customer: str = "") -> list[Entry]:
+        """The invoices in any of some states, of every customer or of one."""
+        where, values = _in(states)
+        if customer:
+            where, values = f"{where} AND customer = :customer", {**values, "customer": customer}
+        return self._entries(where, **values)
+
+    def customers_in(self, *states: str) -> set[str]:
+        """The customers with an invoice in any of some states."""
+        where, values = _in(states)
+        return {str(c) for (c,) in self.rows(f"SELECT DISTINCT customer FROM invoice {where}", **values)}
 
     def planned_ids(self) -> set[str]:
         """The ids of every invoice that was planned."""
@@ -195,9 +210,11 @@ class Invoices(Store):
 
     def corrections(self, customer: str = "", *, only_open: bool = True) -> list[tuple[Correction, str]]:
         """Corrections with their currency."""
-        where = "WHERE (:customer = '' OR customer = :customer)" + (" AND invoice = ''" if only_open else "")
+        asked = ["customer = :customer"] * bool(customer) + ["invoice = ''"] * only_open
+        where = f"WHERE {' AND '.join(asked)}" if asked else ""
         sql = f"SELECT id, customer, micro, description, currency FROM correction {where} ORDER BY id"
-        return [(Correction(*row[:4]), row[4]) for row in self.rows(sql, customer=customer)]
+        values = {"customer": customer} if customer else {}
+        return [(Correction(*row[:4]), row[4]) for row in self.rows(sql, **values)]
 
     def hold(self, customer: str, period: str, now: int) -> None:
         """Do not plan this period until it is released."""
@@ -223,6 +240,11 @@ class Invoices(Store):
         """Whether a person holds this period back."""
         sql = "SELECT 1 FROM hold WHERE customer = :customer AND period = :period"
         return bool(self.rows(sql, customer=customer, period=period))
+
+
+def _in(states: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+    values = {f"s{n}": state for n, state in enumerate(states)}
+    return f"WHERE state IN ({', '.join(f':{name}' for name in values)})", values
 
 
 def to_entry(row: Any) -> Entry:

@@ -70,6 +70,20 @@ class People(Store):
             **action._asdict(),
         )
 
+    def mark(self, name: str) -> str:
+        """How far something that goes on from round to round has come; empty at the beginning."""
+        found = self.rows("SELECT value FROM mark WHERE name = :name", name=name)
+        return str(found[0][0]) if found else ""
+
+    def set_mark(self, name: str, value: str) -> None:
+        """Remember how far something has come."""
+        self.run(
+            "INSERT INTO mark (name, value) VALUES (:name, :value)"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            name=name,
+            value=value,
+        )
+
     def actions(self) -> list[Action]:
         """What people did, in order."""
         sql = "SELECT at, actor, command, subject, reason FROM action ORDER BY at, id"

@@ -28,6 +28,8 @@ _SECOND = """
 ALTER TABLE invoice ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE invoice ADD COLUMN status TEXT NOT NULL DEFAULT '';
 ALTER TABLE invoice ADD COLUMN since BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX invoice_of ON invoice (customer, period);
+CREATE INDEX invoice_in ON invoice (state);
 ALTER TABLE parked ADD COLUMN since BIGINT NOT NULL DEFAULT 0;
 CREATE TABLE person (
     customer TEXT PRIMARY KEY, external TEXT NOT NULL, how TEXT NOT NULL,
@@ -37,13 +39,16 @@ CREATE TABLE meter_hour (
     quantity TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '',
     sent_at BIGINT NOT NULL DEFAULT 0, at_meter TEXT NOT NULL DEFAULT '0',
     PRIMARY KEY (customer, meter, hour));
+CREATE INDEX hour_in ON meter_hour (state);
 CREATE TABLE correction (
     id TEXT PRIMARY KEY, customer TEXT NOT NULL, currency TEXT NOT NULL, micro BIGINT NOT NULL,
     description TEXT NOT NULL, invoice TEXT NOT NULL DEFAULT '', since BIGINT NOT NULL);
+CREATE INDEX correction_of ON correction (customer);
 CREATE TABLE hold (
     customer TEXT NOT NULL, period TEXT NOT NULL, since BIGINT NOT NULL,
     PRIMARY KEY (customer, period));
 CREATE TABLE claim (customer TEXT PRIMARY KEY, holder TEXT NOT NULL, until BIGINT NOT NULL);
+CREATE TABLE mark (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE action (
     id TEXT PRIMARY KEY, at BIGINT NOT NULL, actor TEXT NOT NULL, command TEXT NOT NULL,
     subject TEXT NOT NULL, reason TEXT NOT NULL);

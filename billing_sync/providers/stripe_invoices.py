@@ -5,15 +5,16 @@ pinned, and live keys are refused unless they are asked for.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import stripe
 
+from billing_sync.currencies import MINIMUM_CHARGE
 from billing_sync.planner import Plan, PlannedLine, period_seconds
-from billing_sync.port import Caps, CustomerMissing, HeldInvoice, HeldLine, Rejected
+from billing_sync.port import Caps, CustomerMissing, Halt, HeldInvoice, HeldLine, Rejected
 from billing_sync.providers.stripe_errors import ask
 from billing_sync.stripe_fake.client import FakeClient
 from billing_sync.stripe_fake.core import Fake
@@ -31,6 +32,14 @@ def api_key() -> str:
     """The key from STRIPE_API_KEY or from the file that STRIPE_API_KEY_FILE names; may be empty."""
     file = os.environ.get("STRIPE_API_KEY_FILE", "")
     return Path(file).read_text().strip() if file else os.environ.get("STRIPE_API_KEY", "")
+
+
+TaxOf = Callable[[str], bool | None]
+
+
+def no_tax(_customer: str) -> bool:
+    """Nobody's invoices get tax."""
+    return False
 
 
 class StripeConnection:
@@ -71,12 +80,19 @@ class StripeConnection:
 class StripeInvoices:
     """Invoices with lines, bound to drafts at once, found again by our ids in their metadata."""
 
-    def __init__(self, connection: StripeConnection, *, automatic_tax: bool = False) -> None:
+    def __init__(self, connection: StripeConnection, tax_of: TaxOf = no_tax) -> None:
         self.connection = connection
         self.name = connection.name
-        self.caps = Caps(meter_events=True, requests_per_second=connection.rate)
+        self.caps = Caps(
+            meter_events=True,
+            meter_stream=True,
+            credit_notes=True,
+            minimum=tuple(MINIMUM_CHARGE.items()),
+            requests_per_second=connection.rate,
+        )
         self._client = connection.v1
-        self._automatic_tax = automatic_tax
+        self._tax_of = tax_of
+        self._account_taxes: bool | None = None
         self._customers: dict[str, list[str]] | None = None
 
     def find_customer(self, customer: str, *, is_fresh: bool = False) -> str | None:
@@ -90,8 +106,8 @@ class StripeInvoices:
 
     def _read_customers(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for held in self.connection.all(lambda after: self._client.customers.list(_page(after))):
-            ours = _metadata(held).get("um_customer")
+        for held in self.connection.all(lambda after: self._client.customers.list(page(after))):
+            ours = metadata_of(held).get("um_customer")
             if ours:
                 found.setdefault(ours, []).append(str(held.id))
         return found
@@ -99,7 +115,7 @@ class StripeInvoices:
     def create_customer(self, customer: str, name: str, key: str) -> str:
         """Create a Stripe customer that carries our customer's id."""
         params: Any = {"name": name, "metadata": {"um_customer": customer}}
-        made = str(ask(lambda: self._client.customers.create(params, _options(key))).id)
+        made = str(ask(lambda: self._client.customers.create(params, options(key))).id)
         if self._customers is not None:
             self._customers[customer] = [made]
         return made
@@ -107,12 +123,12 @@ class StripeInvoices:
     def find_invoice(self, external_customer: str, plan: Plan) -> HeldInvoice | None:
         """The invoice that carries the plan's id; voided and deleted ones do not count."""
         listed = self.connection.all(
-            lambda after: self._client.invoices.list(_page(after, customer=external_customer))
+            lambda after: self._client.invoices.list(page(after, customer=external_customer))
         )
         found = [
             _held(one)
             for one in listed
-            if _metadata(one).get("um_invoice") == plan.id and one.status != "void"
+            if metadata_of(one).get("um_invoice") == plan.id and one.status != "void"
         ]
         if len(found) > 1:
             names = [held.external for held in found]
@@ -131,7 +147,7 @@ class StripeInvoices:
     def subscription_draft(self, external_customer: str, subscription: str) -> HeldInvoice | None:
         """The draft of a subscription's page."""
         listed = self.connection.all(
-            lambda after: self._client.invoices.list(_page(after, customer=external_customer))
+            lambda after: self._client.invoices.list(page(after, customer=external_customer))
         )
         for held in listed:
             if held.status == "draft" and _subscription_of(held) == subscription:
@@ -152,31 +168,44 @@ class StripeInvoices:
                 "um_plan": plan.digest,
             },
         }
-        if self._automatic_tax:
+        if self._taxes(plan.customer):
             params["automatic_tax"] = {"enabled": True}
         try:
-            return str(ask(lambda: self._client.invoices.create(params, _options(key))).id)
+            return str(ask(lambda: self._client.invoices.create(params, options(key))).id)
         except Rejected as error:
             if error.code == "resource_missing":
                 raise CustomerMissing(str(error), error.code) from error
             raise
 
+    def _taxes(self, customer: str) -> bool:
+        """Whether Stripe Tax is on: for this customer, or as the account's tax settings say."""
+        said = self._tax_of(customer)
+        if said is not None:
+            return said
+        if self._account_taxes is None:
+            try:
+                self._account_taxes = ask(self._client.tax.settings.retrieve).status == "active"
+            except Halt as error:
+                text = "the tax settings cannot be read: say automatic_tax: true or false in the billing file"
+                raise Halt(f"{error}; {text}") from error
+        return self._account_taxes
+
     def add_lines(self, external: str, plan: Plan, lines: Sequence[PlannedLine], key: str) -> None:
         """Add lines, each with our line id and what explains it."""
         params: Any = {"lines": [_line(line, plan) for line in lines]}
-        ask(lambda: self._client.invoices.add_lines(external, params, _options(key)))
+        ask(lambda: self._client.invoices.add_lines(external, params, options(key)))
 
     def lines(self, external: str) -> list[HeldLine]:
         """Every line of an invoice; one that is not ours keeps Stripe's id."""
         listed = self.connection.all(
-            lambda after: self._client.invoices.line_items.list(external, _page(after))
+            lambda after: self._client.invoices.line_items.list(external, page(after))
         )
-        return [HeldLine(_metadata(line).get("um_line") or str(line.id), line.amount) for line in listed]
+        return [HeldLine(metadata_of(line).get("um_line") or str(line.id), line.amount) for line in listed]
 
     def finalize(self, external: str, key: str) -> HeldInvoice:
         """Finalize a draft; Stripe collects from then on."""
         params: Any = {"auto_advance": True}
-        return _held(ask(lambda: self._client.invoices.finalize_invoice(external, params, _options(key))))
+        return _held(ask(lambda: self._client.invoices.finalize_invoice(external, params, options(key))))
 
     def delete_draft(self, external: str) -> None:
         """Remove a draft."""
@@ -201,7 +230,8 @@ def _line(line: PlannedLine, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _metadata(held: Any) -> dict[str, str]:
+def metadata_of(held: Any) -> dict[str, str]:
+    """The metadata of an object of the SDK."""
     return dict(held.metadata.to_dict()) if held.metadata else {}
 
 
@@ -213,12 +243,15 @@ def _subscription_of(invoice: Any) -> str:
 
 def _held(invoice: Any) -> HeldInvoice:
     at = getattr(invoice, "automatically_finalizes_at", None) or 0
-    return HeldInvoice(invoice.id, invoice.status, invoice.number or "", invoice.total, at)
+    number, subtotal = invoice.number or "", invoice.subtotal  # the total may hold tax
+    return HeldInvoice(invoice.id, invoice.status, number, subtotal, at, invoice.currency)
 
 
-def _page(after: str | None, **filters: str) -> Any:
+def page(after: str | None, **filters: str) -> Any:
+    """The parameters of a listing's page."""
     return {"limit": _PAGE, **({"starting_after": after} if after else {}), **filters}
 
 
-def _options(key: str) -> Any:
+def options(key: str) -> Any:
+    """The options of a writing request."""
     return {"idempotency_key": key}

@@ -4,9 +4,11 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from billing_sync.stripe_fake.credits import Credits
 from billing_sync.stripe_fake.customers import Customers
 from billing_sync.stripe_fake.errors import ApiError, Crash, Lost
 from billing_sync.stripe_fake.faults import Fault, Faults
@@ -61,9 +63,11 @@ class Fake:
         self.customers = Customers(self.state, lambda: self.now)
         self.invoices = Invoices(self.state, lambda: self.now)
         self.meters = Meters(self.state, lambda: self.now)
-        self.routes = Routes(self.customers, self.invoices, self.meters)
+        self.credits = Credits(self.state, lambda: self.now)
+        self.routes = Routes(self.customers, self.invoices, self.credits, self.meters)
         self.faults = Faults()
         self.revoked: dict[str, int] = {}  # key to the status that refuses it
+        self.read_only: set[str] = set()  # resources that the key may not write
         self._later: list[tuple[int, Call]] = []
         self._working: set[str] = set()
         self.posts = self.requests = 0
@@ -93,12 +97,15 @@ class Fake:
             self._past = at
             self._serve(call)
             self._past = None
-        self.invoices.advance()
+        with self.state.transaction():
+            self.invoices.advance()
 
     def _refuse(self, call: Call) -> Reply | None:
         if call.path == STREAM:
             return self._refuse_token(call.bearer)
         status = self.revoked.get(call.bearer, 0 if call.bearer.startswith(_TEST_KEYS) else 401)
+        if call.method != "GET" and self.read_only & set(call.path.split("/")):
+            status = 403
         if not status:
             return None
         text = "Invalid API Key provided" if status == 401 else "This key lacks the required permissions"
@@ -148,23 +155,29 @@ class Fake:
             return self._execute(call)
         if stored.fingerprint != call.fingerprint:
             return _answer(400, _mismatch(call.key))
-        return Reply(stored.status, stored.body, {**_headers(), "Idempotent-Replayed": "true"})
+        return Reply(stored.status, stored.body, {**self._headers(), "Idempotent-Replayed": "true"})
 
     def _execute(self, call: Call) -> Reply:
         try:
-            status, body, is_stored = 200, self._effect(call), True
+            with self.state.transaction():
+                text = json.dumps(self._effect(call))
+                if call.key:
+                    self._store(call, 200, text)
+            return Reply(200, text, self._headers())
         except ApiError as error:
-            status, body, is_stored = error.status, error.body, error.stored
-        text = json.dumps(body)
-        if call.key and is_stored:
-            self._store(call, status, text)
-        no_retry = {"Stripe-Should-Retry": "false"} if status == 400 else {}
-        return Reply(status, text, {**_headers(), **no_retry})
+            text = json.dumps(error.body)
+            if call.key and error.stored:
+                self._store(call, error.status, text)
+            no_retry = {"Stripe-Should-Retry": "false"} if error.status == 400 else {}
+            return Reply(error.status, text, {**self._headers(), **no_retry})
 
     def _effect(self, call: Call) -> dict[str, Any]:
         if call.path == STREAM:
             return self.meters.stream(call.params, call.key)
         return self.routes.answer(call.method, call.path, call.params)
+
+    def _headers(self) -> dict[str, str]:
+        return {**_headers(), "Date": formatdate(self.now, usegmt=True)}
 
     def _store(self, call: Call, status: int, text: str) -> None:
         self.state.store_answer(call.key, Answer(call.fingerprint, status, text), self.now)

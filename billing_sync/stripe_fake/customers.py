@@ -94,6 +94,7 @@ class Customers(Resources):
             "automatically_finalizes_at": self.now + DRAFT_SECONDS,
             "automatic_tax": {"enabled": False},
             "metadata": {},
+            "subtotal": fee,
             "total": fee,
             "created": self.now,
             "livemode": False,

@@ -13,7 +13,14 @@ MINIMUM = {"usd": 50, "eur": 50, "gbp": 30, "jpy": 50}
 
 
 class Invoices(Resources):
-    """Invoices from draft to paid or void."""
+    """Invoices from draft to paid or void; `tax_percent` is what Stripe Tax adds where it is on."""
+
+    tax_percent = 0
+    tax_status = "pending"
+
+    def tax_settings(self) -> dict[str, Any]:
+        """GET /v1/tax/settings: active once the account has set Stripe Tax up."""
+        return {"object": "tax.settings", "status": self.tax_status, "livemode": False}
 
     def create(self, params: dict[str, Any]) -> dict[str, Any]:
         """POST /v1/invoices: a draft."""
@@ -29,6 +36,7 @@ class Invoices(Resources):
             "automatic_tax": {"enabled": params.get("automatic_tax", {}).get("enabled") == "true"},
             "description": params.get("description"),
             "metadata": params.get("metadata", {}),
+            "subtotal": 0,
             "total": 0,
             "created": self.now,
             "livemode": False,
@@ -61,7 +69,8 @@ class Invoices(Resources):
         amounts = [_amount(line, step) for line in lines]
         for line, amount in zip(lines, amounts, strict=True):
             self._keep(draft, line, amount)
-        draft["total"] += sum(amounts)
+        draft["subtotal"] += sum(amounts)
+        draft["total"] = draft["subtotal"]
         self.state.put(draft)
         return draft
 
@@ -86,6 +95,8 @@ class Invoices(Resources):
                 " automatically calculate tax.",
                 "customer_tax_location_invalid",
             )
+        if draft["automatic_tax"]["enabled"]:
+            draft["total"] = draft["subtotal"] * (100 + self.tax_percent) // 100
         numbered = sum(1 for i in self.state.all("invoice") if i["number"])
         balance = customer.get("balance", 0)
         due = draft["total"] + balance

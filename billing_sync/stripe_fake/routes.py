@@ -8,6 +8,7 @@ from stripe.params import billing
 from stripe.params.v2 import billing as billing_v2
 
 from billing_sync.stripe_fake.api import page
+from billing_sync.stripe_fake.credits import Credits
 from billing_sync.stripe_fake.customers import Customers
 from billing_sync.stripe_fake.errors import ApiError
 from billing_sync.stripe_fake.form import check_params
@@ -23,6 +24,7 @@ _TYPES: dict[tuple[str, ...], Any] = {
     ("v1", "invoices", "*", "finalize"): types.InvoiceFinalizeInvoiceParams,
     ("v1", "invoices", "*", "void"): types.InvoiceVoidInvoiceParams,
     ("v1", "invoices", "*", "pay"): types.InvoicePayParams,
+    ("v1", "credit_notes"): types.CreditNoteCreateParams,
     ("v1", "billing", "meters"): billing.MeterCreateParams,
     ("v1", "billing", "meters", "*", "deactivate"): billing.MeterDeactivateParams,
     ("v1", "billing", "meters", "*", "reactivate"): billing.MeterReactivateParams,
@@ -39,9 +41,12 @@ Effect = Callable[[], dict[str, Any]]
 class Routes:
     """The operations by method and path."""
 
-    def __init__(self, customers: Customers, invoices: Invoices, meters: Meters) -> None:
+    def __init__(
+        self, customers: Customers, invoices: Invoices, credit_notes: Credits, meters: Meters
+    ) -> None:
         self._customers = customers
         self._invoices = invoices
+        self._credits = credit_notes
         self._meters = meters
 
     def answer(self, method: str, path: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -72,6 +77,8 @@ class Routes:
                 return lambda: self._customers.update(identity, params)
             case ("subscriptions",):
                 return lambda: self._customers.subscribe(params)
+            case ("credit_notes",):
+                return lambda: self._credits.create(params)
             case ("invoices", *rest):
                 return self._write_invoice(tuple(rest), params)
             case ("billing", *rest):
@@ -123,6 +130,12 @@ class Routes:
                 return lambda: self._invoices.get(identity)
             case ("DELETE", "invoices", identity):
                 return lambda: self._invoices.delete_draft(identity)
+            case ("GET", "credit_notes", identity):
+                return lambda: self._credits.need(identity, "credit_note")
+            case ("GET", "tax", "settings"):
+                return self._invoices.tax_settings
+            case ("GET", "subscriptions", identity):
+                return lambda: self._customers.need(identity, "subscription")
             case ("GET", "events", identity):
                 return lambda: self._invoices.need(identity, "event")
         return None
@@ -134,6 +147,8 @@ class Routes:
                 return lambda: page(self._customers.all(), query, url)
             case ("invoices",):
                 return lambda: page(state.all("invoice", query.get("customer", "")), query, url)
+            case ("credit_notes",):
+                return lambda: page(self._credits.all(query.get("invoice", "")), query, url)
             case ("subscriptions",):
                 return lambda: page(state.all("subscription", query.get("customer", "")), query, url)
             case ("invoices", identity, "lines"):

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +39,17 @@ class State:
         ((kept,),) = self._db.execute("SELECT coalesce(max(n), 0) FROM made").fetchall()
         ((held,),) = self._db.execute("SELECT coalesce(max(n), 0) FROM object").fetchall()
         self._made = max(kept, held)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A request has its whole effect or none, also when the process dies in it."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Release the file."""

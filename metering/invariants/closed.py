@@ -77,11 +77,11 @@ class Remainders(Invariant):
     def check(self, facts: Facts) -> list[Broken]:
         """Look at every plan; one without lines carries all of it, also what is owed to the customer."""
         found = []
-        minimum = load_config(facts.settings).minimum
+        config = load_config(facts.settings)
         for plan in LedgerReader(ledger_url(facts.settings)).standing().plans:
             _, step = exponent_and_step(plan.currency)
             unit = unit_micro(plan.currency)
-            least = unit if plan.lines else max(unit, minimum.get(plan.currency, 0) // step * unit)
+            least = unit if plan.lines else max(unit, config.minimum_of(plan.currency) // step * unit)
             if plan.carry_out >= least or (plan.carry_out < 0 and plan.lines):
                 expected = f"0 to {format_micro(least - 1)}"
                 carried = f"{format_micro(plan.carry_out)} carried on"

@@ -6,12 +6,12 @@ import msgspec
 
 from metering.events import Refusal, UsageEvent
 from metering.quota.history import HourUsed
-from metering.rating.usage import Dimensions
+from metering.rating.usage import Aggregation, Dimensions
 from metering.records import encode, key
 from metering.state.calendar import hour_of, period_of
 from metering.state.fold import Entry, Output
 from metering.state.measure import Measure, refuse
-from metering.state.totals import DIGESTS, LARGEST_VALUES, Total, record_of
+from metering.state.totals import DIGESTS, LARGEST_VALUES, Some, Total, record_of
 
 TotalKey = tuple[str, str, Dimensions, int]  # customer, meter, dimensions, hour
 
@@ -33,6 +33,16 @@ class HourlyTable:
         """The total that a measure of an event belongs to."""
         return self._totals.get(_place(event, found))
 
+    def kind(self, place: TotalKey) -> Aggregation | None:
+        """How the total at a place is counted; None when there is none."""
+        total = self._totals.get(place)
+        return total.kind if total is not None else None
+
+    def has_room(self, event: UsageEvent, measures: Sequence[Measure], more: int) -> bool:
+        """Whether `more` events of any values fit the totals of an event."""
+        totals = (self.total(event, found) for found in measures if found.value)
+        return all(total is None or len(total.values) + more <= LARGEST_VALUES for total in totals)
+
     def uncountable(self, event: UsageEvent, measures: Sequence[Measure], hour: int) -> Refusal | None:
         """Why the totals of an hour cannot take an event."""
         for found in measures:
@@ -53,15 +63,28 @@ class HourlyTable:
             place = _place(event, found)
             total = self._totals.get(place)
             if total is None:
-                total = self._totals[place] = Total(found.meter.aggregation)
-                self.periods.add(period_of(place[3]))
-                if self._places is not None:
-                    self._places.setdefault(place[:2], []).append(place)
+                total = self._new(place, found.meter.aggregation)
             total.add(found, event)
             total.late += late
             total.digest = (total.digest + digest) % DIGESTS
             self._changed.add(place)
             self._unsaved.add(place)
+
+    def _new(self, place: TotalKey, kind: Aggregation) -> Total:
+        total = self._totals[place] = Total(kind)
+        self.periods.add(period_of(place[3]))
+        if self._places is not None:
+            self._places.setdefault(place[:2], []).append(place)
+        return total
+
+    def add_sum(self, place: TotalKey, kind: Aggregation, quantity: int, some: Some) -> None:
+        """Count some events of a meter that sums, or keeps the extreme; `quantity` is theirs."""
+        total = self._totals.get(place)
+        if total is None:
+            total = self._new(place, kind)
+        total.add_some(quantity, some)
+        self._changed.add(place)
+        self._unsaved.add(place)
 
     def put(self, event: UsageEvent, found: Measure, total: Total) -> None:
         """Put a corrected total in place of the one that a measure belongs to."""
@@ -95,7 +118,7 @@ class HourlyTable:
     def forget(self, is_final: Callable[[str], bool], upto: int) -> list[Entry]:
         """Drop the totals of periods that no event can correct any more."""
         final = {period for period in self.periods if is_final(period)}
-        gone = [place for place in self._totals if period_of(place[3]) in final] if final else []
+        gone = sorted(place for place in self._totals if period_of(place[3]) in final) if final else []
         for place in gone:
             del self._totals[place]
         self.periods -= final

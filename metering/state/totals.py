@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,14 @@ LARGEST_VALUES = 50_000  # distinct values in one total: it travels whole in one
 DIGESTS = 1 << 64
 _RESTATED = {"kind": "total", "customer": "", "meter": "", "hour": 0, "version": "0"}
 _WITH_VALUES = frozenset({"unique", "each", "priced"})
+
+
+class Some(NamedTuple):
+    """Some events of one total together: how many, how many of them late, the sum of their digests."""
+
+    events: int
+    late: int
+    digest: int
 
 
 @dataclass(slots=True)
@@ -48,6 +56,20 @@ class Total:
         elif (last := _order(event)) >= self.last:
             self.quantity, self.last = quantity, last
         self.events += 1
+
+    def add_some(self, quantity: int, some: Some) -> None:
+        """Count some events whose sum, or extreme, is known; only for kinds that keep no values."""
+        assert self.kind not in _WITH_VALUES, "values are counted one by one"
+        if self.kind == "max":
+            self.quantity = max(self.quantity, quantity)
+        elif self.kind == "min":
+            self.quantity = quantity if not self.events else min(self.quantity, quantity)
+        else:
+            assert self.kind != "latest", "the latest value is found one by one"
+            self.quantity += quantity
+        self.events += some.events
+        self.late += some.late
+        self.digest = (self.digest + some.digest) % DIGESTS
 
     def _add_value(self, measure: Measure) -> None:
         held = self.values.get(measure.value, 0)

@@ -8,7 +8,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from billing_sync.books import Close, ClosedPeriod, HourTotal
@@ -27,11 +27,11 @@ class Month:
     def __init__(self, customers: int) -> None:
         self._customers = customers
 
-    def closes(self, period: str | None) -> Iterable[Close]:
+    def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
         return (Close(f"c{n:06d}", f"C {n}", "", "2023-11", "USD") for n in range(self._customers))
 
-    def read(self, close: Close) -> ClosedPeriod:
-        return closed(close.customer, close.period, *[1_234_567] * _LINES)._replace(name=close.name)
+    def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
+        return [closed(c.customer, c.period, *[1_234_567] * _LINES)._replace(name=c.name) for c in closes]
 
     def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
         return []

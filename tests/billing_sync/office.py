@@ -1,5 +1,6 @@
 """Books in memory, a ledger in memory and the fake in this process: everything under one clock."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -25,28 +26,36 @@ class Office:
         self.ledger = Ledger(MEMORY)
         self.config = config or BillingConfig()
         self.may_create = True
+        self.spread_seconds = 0
         self.books: list[ClosedPeriod] = []
         self.hours: dict[int, Decimal] = {}
 
-    def closes(self, period: str | None) -> list[Close]:
+    def closes(self, period: str | None, customer: str = "") -> list[Close]:
         return [Close(*b[:5], revision=b.revision) for b in self.books]
 
-    def read(self, close: Close) -> ClosedPeriod:
-        return next(b for b in self.books if b[:5] == close[:5])
+    def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
+        return [next(b for b in self.books if b[:5] == close[:5]) for close in closes]
 
     def closed_hours(self, prices: object, since: int) -> list[HourTotal]:
         return [HourTotal("acme", "Acme", "", "metered", at, q) for at, q in sorted(self.hours.items())]
 
+    def billing(self) -> BillingConfig:
+        """Small amounts are invoiced here unless a test says a minimum."""
+        if self.config.minimum:
+            return self.config
+        return self.config.model_copy(update={"minimum": {"USD": 0}})
+
     def work(self) -> Round:
-        provider = StripeProvider(FAKE_KEY, fake=self.fake, automatic_tax=self.config.automatic_tax)
+        provider = StripeProvider(FAKE_KEY, fake=self.fake, tax_of=self.config.tax_of)
         return Round(
             self,
             self.ledger,
             provider,
-            config=self.config,
+            config=self.billing(),
             may_create=self.may_create,
             clock=lambda: self.now,
             sleep=lambda _: None,
+            spread_seconds=self.spread_seconds,
         )
 
     def reconciler(self) -> Reconciler:

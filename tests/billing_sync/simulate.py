@@ -9,7 +9,7 @@ import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -83,11 +83,11 @@ class Books:
             customer, customer, "", period, self._currency[customer], tuple(prices), total, ""
         )
 
-    def closes(self, period: str | None) -> Iterable[Close]:
+    def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
         return [Close(*closed[:5]) for closed in self.closed]
 
-    def read(self, close: Close) -> ClosedPeriod:
-        return next(closed for closed in self.closed if closed[:5] == close[:5])
+    def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
+        return [next(closed for closed in self.closed if closed[:5] == close[:5]) for close in closes]
 
     def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
         known = {(who, hour) for who, hour in self.hours if hour + HOUR <= self.seen_until}

@@ -89,6 +89,7 @@ def test_customers_are_mapped(filled: Path) -> None:
 def test_the_doctor_names_what_it_looked_at(path: Path) -> None:
     found = {r["check"]: r["state"] for r in rows("doctor")}
     names = ["provider", "API version", "read customers", "read invoices", "read meters", "clock"]
+    names += ["write customers", "write invoices", "write invoice lines"]
     assert found == dict.fromkeys(names, "ok")
 
 

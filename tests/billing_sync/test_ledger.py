@@ -123,7 +123,7 @@ def test_both_databases_have_the_same_tables(place: str) -> None:
     engine = create_engine(place)
     names = inspect(engine).get_table_names()
     engine.dispose()
-    wanted = "action carry claim correction hold invoice ledger_schema meter_hour parked person request"
+    wanted = "action carry claim correction hold invoice ledger_schema mark meter_hour parked person request"
     assert sorted(names) == wanted.split()
 
 

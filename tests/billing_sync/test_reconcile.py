@@ -120,14 +120,22 @@ def test_the_scope_leaves_others_out(d: Office) -> None:
     assert d.reconciler().check(Scope(first="2023-12")) == []
 
 
-def test_small_steps_come_round_to_everybody(d: Office) -> None:
+def test_small_steps_come_round_to_everybody_also_after_a_restart(d: Office) -> None:
     d.books = [closed(f"c{n}") for n in range(5)]
     d.work().run()
-    seen, cursor = [], 0
+    seen = []
     for _ in range(3):
-        cursor, found = d.reconciler().step(cursor, 2)
-        seen += [f.customer for f in found if f.kind == "invoice"]
+        seen += [f.customer for f in d.reconciler().step(4) if f.kind == "invoice"]  # two requests each
     assert seen == ["c0", "c1", "c2", "c3", "c4", "c0"]
+
+
+def test_a_step_keeps_within_its_requests(d: Office) -> None:
+    d.books = [closed(f"c{n}") for n in range(9)]
+    d.work().run()
+    before = d.fake.requests
+    d.reconciler().step(6)
+    assert d.fake.requests - before == 6
+    assert d.reconciler().step(0) == []
 
 
 @pytest.fixture

@@ -1,15 +1,17 @@
 """Several senders on one ledger: a customer has one sender at a time, and each cent is billed once."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from billing_sync.books import Close, ClosedPeriod, HourTotal
 from billing_sync.ledger import CLAIM_SECONDS, ClaimLost, Ledger
+from billing_sync.planner import plan_invoice
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider
 from billing_sync.round import Round
+from billing_sync.stripe_fake.core import Fake
 from billing_sync.stripe_fake.server import running
 from metering.errors import UserError
 from tests.billing_sync.conftest import KINDS
@@ -58,14 +60,40 @@ class Books:
     def __init__(self) -> None:
         self.periods = [closed(f"c{n}") for n in range(CUSTOMERS)]
 
-    def closes(self, period: str | None) -> Iterable[Close]:
+    def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
         return [Close(*one[:5]) for one in self.periods]
 
-    def read(self, close: Close) -> ClosedPeriod:
-        return next(one for one in self.periods if one[:5] == close[:5])
+    def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
+        return [next(one for one in self.periods if one[:5] == close[:5]) for close in closes]
 
     def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
         return []
+
+
+class Overtaken(Books):
+    """Books that are read while another sender plans one of their customers."""
+
+    def __init__(self, other: Ledger) -> None:
+        super().__init__()
+        self._other = other
+
+    def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
+        if self._other.entry(PLANNED.id) is None:
+            self._other.add_plan(PLANNED, NOW)
+        return super().read(closes)
+
+
+PLANNED = plan_invoice(closed("c3"), 0)
+
+
+@pytest.mark.parametrize("place", SHARED, indirect=True)
+def test_what_another_sender_planned_meanwhile_is_not_planned_twice(place: str) -> None:
+    first, second = Ledger(place, "one"), Ledger(place, "two")
+    Round(Overtaken(second), first, StripeProvider(FAKE_KEY, fake=Fake()), clock=lambda: NOW).plan()
+    assert len(first.entries()) == CUSTOMERS
+    assert first.carry("c3", "USD") == PLANNED.carry_out
+    first.close()
+    second.close()
 
 
 @pytest.mark.parametrize("place", SHARED, indirect=True)

@@ -7,6 +7,7 @@ import pytest
 from billing_sync.config import BillingConfig, CustomerRule
 from billing_sync.desk import Desk, Who
 from billing_sync.planner import period_seconds
+from billing_sync.stripe_fake.errors import ApiError
 from metering.errors import UserError
 from tests.billing_sync.office import DAY, HOUR, METERED, Office
 from tests.billing_sync.world import closed
@@ -100,6 +101,53 @@ def test_a_tax_location_that_is_missing_is_a_state_of_its_own(o: Office) -> None
         desk.retry(item.id)
     o.work().run()
     assert totals(o) == [323, 323]
+
+
+@pytest.mark.parametrize(
+    ("account", "file", "customer", "is_on"),
+    [
+        ("active", None, None, True),
+        ("pending", None, None, False),
+        ("active", False, None, False),
+        ("pending", True, None, True),
+        ("active", True, False, False),
+        ("pending", False, True, True),
+    ],
+)
+def test_tax_is_on_as_the_account_the_file_or_the_customer_says(
+    account: str, file: bool | None, customer: bool | None, is_on: bool
+) -> None:
+    rule = {"acme": CustomerRule(automatic_tax=customer)}
+    o = Office(BillingConfig(automatic_tax=file, customers=rule))
+    o.fake.invoices.tax_status = account
+    o.books = [closed("acme")]
+    o.work().run()
+    assert [i["automatic_tax"]["enabled"] for i in o.objects("invoice")] == [is_on]
+    assert o.states() == ["blocked_tax" if is_on else "finalized"]
+
+
+def test_tax_settings_that_cannot_be_read_say_what_to_do(o: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise ApiError(403, "invalid_request_error", "no permission", stored=False)
+
+    monkeypatch.setattr(o.fake.invoices, "tax_settings", refuse)
+    with pytest.raises(UserError, match="say automatic_tax: true or false"):
+        o.work().run()
+    o.config = BillingConfig(automatic_tax=False)
+    o.work().run()
+    assert totals(o) == [323, 323]
+
+
+def test_an_invoice_with_tax_comes_to_more_than_its_lines_and_nothing_drifts(o: Office) -> None:
+    o.config = BillingConfig(automatic_tax=True)
+    o.fake.invoices.tax_percent = 19
+    for name in ("acme", "zeta"):
+        metadata = {"um_customer": name}
+        o.fake.customers.create({"name": name, "metadata": metadata, "address": {"country": "DE"}})
+    o.work().run()
+    assert totals(o) == [384, 384]
+    assert o.states() == ["finalized", "finalized"]
+    assert o.drift() == []
 
 
 def test_a_held_period_waits_until_it_is_reopened(o: Office) -> None:

@@ -165,13 +165,13 @@ def _closes(books: Books, _: dict[str, str]) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _charges(books: Books, parameters: dict[str, str]) -> list[tuple[Any, ...]]:
-    columns = ("price", "meter", "line", "corrects", "hour", "quantity", "amount")
-    wanted = (parameters["customer"], parameters["period"])
+def _charges(books: Books, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    columns = ("customer", "price", "meter", "line", "corrects", "hour", "quantity", "amount")
+    customers, period = parameters["customers"], parameters["period"]
     return [
         tuple(row[c] for c in columns)
         for row in books.current("charges")
-        if row["card"] and (row["customer"], row["period"]) == wanted
+        if row["card"] and row["customer"] in customers and row["period"] == period
     ]
 
 

@@ -1,6 +1,6 @@
 """The engine's safeguards, each broken as a careless change would: a simulator that sees nothing is none."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -127,9 +127,9 @@ async def settle_before_publish(durable: DurableFold) -> int | None:
 _numbers = count()
 
 
-def never_the_same(*_: str) -> bytes:
-    """An identity that no other copy has."""
-    return next(_numbers).to_bytes(12)
+def never_the_same(texts: Iterable[bytes]) -> list[bytes]:
+    """Identities that no other copy has."""
+    return [next(_numbers).to_bytes(12) for _ in texts]
 
 
 def forget_ids(seen: SeenIds, _segments: object, newest_day: int, *_: object) -> None:
@@ -224,7 +224,7 @@ BROKEN = (
     Broken("journal before output", DurableFold, "checkpoint", publish_before_journal, 200, _SAVING),
     Broken("pending until published", DurableFold, "checkpoint", settle_before_publish, 400, _SAVING),
     Broken("published before it is ours", DurableFold, "_rebuild", publish_when_rebuilt, 600, _SAVING),
-    Broken("deduplication", dedupe, "fingerprint", never_the_same),
+    Broken("deduplication", dedupe, "fingerprints", never_the_same),
     Broken("ids are part of the state", SeenIds, "restore", forget_ids),
     Broken("ids outlive the oldest event", topics, "_EVENT_DAYS", 1, 60, _AWAY),
     Broken("version order in the rate fold", RateState, "keep", keep_the_last, 150),
