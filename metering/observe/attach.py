@@ -1,5 +1,6 @@
 """Lets a worker or sink say how it is: its report, its health, and the server that answers."""
 
+import time
 from importlib.metadata import version
 from typing import Any
 
@@ -20,6 +21,7 @@ class Observed:
     def __init__(self, app: Any, owner: Worker | Sink, settings: Settings) -> None:
         self._app, self._owner, self._settings = app, owner, settings
         self._has_loaded = False
+        self._waits: dict[TP, tuple[int, float]] = {}  # position that more is folded than, and since when
 
     def report(self) -> Report:
         """How the process stands now."""
@@ -66,7 +68,25 @@ class Observed:
                 else ""
             )
         self._has_loaded |= is_assigned and not is_loading
-        return Facts(is_stopping, is_assigned, is_loading, self._has_loaded, has_catalog, away)
+        behind = self._seconds_behind(time.monotonic())
+        return Facts(is_stopping, is_assigned, is_loading, self._has_loaded, has_catalog, away, behind)
+
+    def _seconds_behind(self, now: float) -> float:
+        """How long the oldest position has stood still although more was read."""
+        waits = {}
+        for tp, (durable, read) in self._positions().items():
+            if read > durable:
+                known = self._waits.get(tp)
+                waits[tp] = known if known is not None and known[0] == durable else (durable, now)
+        self._waits = waits
+        return now - min((since for _, since in waits.values()), default=now)
+
+    def _positions(self) -> dict[TP, tuple[int, int]]:
+        """Up to where each partition is durable, and up to where it was read."""
+        if isinstance(self._owner, Worker):
+            owned = self._owner.owned.items()
+            return {tp: (one.saved_offset or 0, one.fold.offset or 0) for tp, one in owned}
+        return {tp: (one.first, one.next) for tp, one in self._owner.pending.items()}
 
 
 def _counted(counters: Counters) -> Counted:

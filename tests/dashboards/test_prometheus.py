@@ -100,3 +100,9 @@ def test_names_have_units_and_counters_end_in_total() -> None:
     for name in exposed():
         assert re.fullmatch(r"metering_[a-z_]+", name)
         assert not re.search(r"_(ms|millis|age)(_|$)", name), name
+
+
+def test_every_metric_is_on_its_page() -> None:
+    pages = "".join((HERE.parent / "docs" / name).read_text() for name in ("dashboards.md", "invariants.md"))
+    told = set(re.findall(r"`(metering_[a-z_]+)", pages))
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in exposed()} - told == set()
