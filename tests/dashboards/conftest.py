@@ -8,13 +8,13 @@ import pytest
 
 from dashboards.generate import GENERATED, HERE
 from dashboards.run import Json, load
-from metering.demo.run import DATABASE, run_demo
 from metering.settings import Settings
 from metering.sinks.client import connect
 from metering.sinks.migrate import migrate
+from tests.dashboards.folded import demo_rows, invoice_closes, write
 from tests.dashboards.world import bill_and_limit, copy_tables, widen
 
-ROOT = Path(__file__).parent.parent.parent
+EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "llm"
 
 
 @pytest.fixture(scope="session")
@@ -24,21 +24,12 @@ def boards() -> dict[str, Json]:
 
 
 @pytest.fixture(scope="session")
-def demo(local_parts: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The demo's books in a database that no later demo drops."""
-    own = local_parts.model_copy(
-        update={
-            "home": tmp_path_factory.mktemp("boards"),
-            "kafka_brokers": local_parts.brokers(),
-            "clickhouse_url": local_parts.clickhouse(),
-        }
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        assert run_demo(own) == 0
-    migrate(own.clickhouse(), "boards_demo")
-    with connect(own.clickhouse(), "boards_demo") as client:
-        copy_tables(client, DATABASE, "boards_demo")
+def demo(local_parts: Settings) -> Iterator[Any]:
+    """The demo's books, made by the demo's folds from the demo's traffic."""
+    migrate(local_parts.clickhouse(), "boards_demo")
+    with connect(local_parts.clickhouse(), "boards_demo") as client:
+        write(client, demo_rows(EXAMPLE))
+        invoice_closes(client)
         yield client
 
 
