@@ -31,6 +31,18 @@ SIMULATED = $(if $(filter file,$(origin SEED)),--seeds $(SEEDS),--seed $(SEED) -
 simulate: $(READY) ## thousands of seeded runs of the whole engine in memory; SEED=n replays one
 	$(BIN)/python -m tests.simulation.run $(SIMULATED)
 
+REPEATS ?= 3
+BENCH_EVENTS = $(if $(filter file,$(origin EVENTS)),,--events $(EVENTS))
+bench: $(READY) ## the worker and its peers on one Kafka, every total verified; ROWS="peers deep", EVENTS=, REPEATS=
+	$(BIN)/python -m bench run $(ROWS) $(BENCH_EVENTS) --repeats $(REPEATS)
+
+bench-check: $(READY) ## the meter fold against a reference loop: fails when it got clearly dearer
+	$(BIN)/python -m bench check
+
+bench-page: $(READY) ## docs/performance.md and docs/scaling.md from the committed results
+	$(BIN)/python -m bench page
+	$(BIN)/python -m bench model
+
 bench-rating: $(READY) ## rows a second: numpy, integers and a Decimal loop side by side
 	$(BIN)/python -m tests.bench.bench_rating
 
@@ -59,6 +71,9 @@ bench-dashboards: $(READY) ## every panel over ten million charges, beside its b
 promtool: ## the tool that tests the Prometheus rules, on Debian
 	command -v promtool || apt-get install -y --no-install-recommends prometheus
 
+bench-billing: $(READY) ## lines a second to the Stripe fake; a month of 100,000 customers planned
+	$(BIN)/python -m tests.bench.bench_billing
+
 check: $(READY) ## ruff, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,4 +83,5 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test chaos simulate simulate-billing bench-rating bench-whatif bench-dedupe bench-quota bench-overshoot bench-billing dashboards preview bench-dashboards promtool check clean
+.PHONY: help demo test chaos simulate simulate-billing bench bench-check bench-page bench-rating bench-whatif bench-dedupe bench-quota \
+	bench-overshoot bench-billing dashboards preview bench-dashboards promtool check clean

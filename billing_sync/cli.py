@@ -16,8 +16,8 @@ from billing_sync.config import load_config
 from billing_sync.doctor import examine
 from billing_sync.meters import wanted_hours
 from billing_sync.planner import Plan, invoice_id
+from billing_sync.planning import Planning
 from billing_sync.reconcile import Scope
-from billing_sync.round import Round
 from billing_sync.run import Checks, open_ledger, provider_for, reconcile, run_once
 from metering.console import console, run_command
 from metering.errors import UserError
@@ -91,7 +91,7 @@ def plan(period: Period = "", live: Live = False, as_json: AsJson = False) -> No
         open_ledger(own, patience=PATIENCE) as ledger,
     ):
         books = ClickHouseBooks(client, own.partitions)
-        work = Round(books, ledger, provider, config=config, may_create=False)
+        work = Planning(books, ledger, provider, config, lambda: int(time.time()))
         for close in books.closes(period or None):
             place = (close.customer, close.period, close.currency)
             known = ledger.entry(invoice_id(*place, close.revision))

@@ -45,8 +45,11 @@ class BillingConfig(_Strict):
     minimum: dict[str, int] = {}  # by currency, in minor units: less is carried; unset: the provider's
     spread_minutes: Annotated[int, Field(ge=0, le=60)] = 60  # of `run`; `run --once` does not wait
     park_alarm_days: Annotated[int, Field(ge=1)] = 7
+    meter_stream: bool = False  # many hours in a request, checked later; for hundreds of hours a second
     meter_events: tuple[MeterRule, ...] = ()
     customers: dict[str, CustomerRule] = {}
+    plans: dict[str, str] = {}  # the provider's price to our plan: its subscriptions go into the catalog
+    trial_plan: str = ""  # our plan during a trial
 
     def minimum_of(self, currency: str) -> int:
         """The smallest invoice in a currency, in minor units."""

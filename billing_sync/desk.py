@@ -11,7 +11,7 @@ from billing_sync.planner import Correction, Plan, plan_invoice
 from billing_sync.port import Provider
 from metering.errors import UserError
 
-SENT = ("finalized", "dropped")
+UNDER_WAY = ("planned", "inflight", "unknown")
 BLOCKED = ("blocked", "blocked_tax")
 
 
@@ -58,9 +58,8 @@ class Desk:
         found = [entry for entry in found if not entry.plan.credits]
         if not found:
             raise UserError(f"{customer} {period} is neither held back nor invoiced")
-        found = [entry for entry in found if entry.state in SENT] or found
         status = {entry.plan.id: _status(entry, provider) for entry in found}
-        void = [entry for entry in found if status[entry.plan.id] == "void"]
+        void = [e for e in found if status[e.plan.id] == "void" and e.state not in UNDER_WAY]
         if not void:
             raise UserError(
                 f"the invoice of {customer} {period} is {', '.join(status.values())}, not void",

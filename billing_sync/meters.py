@@ -21,7 +21,7 @@ from billing_sync.port import CustomerMissing, MeterProvider, Rejected
 HOUR, DAY = 3_600, 86_400
 LOOK_BACK_DAYS = 100  # of open periods; the hours of closed ones are planned with their period
 SEEN_SECONDS = 6 * HOUR  # within this time a summary shows what was sent; the provider names no bound
-_LARGEST_DIGITS = 15
+LARGEST_DIGITS = 15
 
 
 def plan_hours(books: BookSource, ledger: Ledger, config: BillingConfig, now: int) -> dict[str, HourTotal]:
@@ -106,8 +106,8 @@ class MeterSender:
             raise
 
     def _set(self, hour: MeterHour, account: str, event_name: str) -> None:
-        if len(Decimal(hour.quantity).normalize().as_tuple().digits) > _LARGEST_DIGITS:
-            raise Rejected(f"{hour.quantity} has more than {_LARGEST_DIGITS} digits", "value_invalid")
+        if len(Decimal(hour.quantity).normalize().as_tuple().digits) > LARGEST_DIGITS:
+            raise Rejected(f"{hour.quantity} has more than {LARGEST_DIGITS} digits", "value_invalid")
         name, value = identifier(hour), hour.quantity
         self._ledger.set_hour(hour, "inflight", sent_at=self._clock())
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
+from billing_sync.currencies import REFUSED
 from billing_sync.planner import Plan, PlannedLine
 
 
@@ -39,7 +40,8 @@ class Caps(NamedTuple):
     """What a provider can do.
 
     `key_seconds`: how long it remembers idempotency keys. `minimum`: the smallest charge by
-    currency, in minor units. `past_seconds`: how old a metered hour may be.
+    currency, in minor units. `refused`: currencies that cannot be invoiced, with why.
+    `past_seconds`: how old a metered hour may be.
     """
 
     invoice_lines: bool = True
@@ -47,12 +49,15 @@ class Caps(NamedTuple):
     charge_total: bool = False
     credit_notes: bool = False
     meter_stream: bool = False
+    stream_events: int = 100
+    subscriptions: bool = False
     key_seconds: int = 24 * 3_600
     lines_per_call: int = 100
     lines_per_invoice: int = 250
     minimum: tuple[tuple[str, int], ...] = ()
     past_seconds: int = 35 * 86_400
     requests_per_second: float = 15.0
+    refused: tuple[tuple[str, str], ...] = tuple(REFUSED.items())
 
 
 class HeldLine(NamedTuple):
@@ -75,6 +80,16 @@ class HeldInvoice(NamedTuple):
     total: int
     finalizes_at: int = 0
     currency: str = ""
+
+
+class StreamedHour(NamedTuple):
+    """An hour's total on its way through a stream; `value` is a plain decimal."""
+
+    account: str
+    event_name: str
+    hour: int
+    value: str
+    identifier: str
 
 
 class HeldHour(NamedTuple):
@@ -128,6 +143,26 @@ class Provider(Protocol):
         """Remove a draft; one that is gone already is fine."""
 
 
+class HeldSubscription(NamedTuple):
+    """A subscription as the provider holds it; times in epoch seconds, 0 for none."""
+
+    external: str
+    account: str
+    customer: str  # our id from its metadata, or empty
+    currency: str
+    started: int
+    anchor: int
+    trial_end: int
+    ended: int
+
+
+class SubscriptionProvider(Provider, Protocol):
+    """A provider that has subscriptions."""
+
+    def get_subscription(self, external: str) -> HeldSubscription | None:
+        """A subscription by its id."""
+
+
 class CreditProvider(Provider, Protocol):
     """A provider that takes something back from a final invoice; totals are negative."""
 
@@ -148,6 +183,9 @@ class MeterProvider(Provider, Protocol):
         self, external_customer: str, event_name: str, hour: int, value: str, identifier: str, key: str
     ) -> None:
         """Set an hour's total; the last one counts."""
+
+    def stream_hours(self, events: Sequence[StreamedHour], key: str) -> None:
+        """Set many hours; with `caps.meter_stream`. Faults come later, as reports."""
 
     def held_hours(self, external_customer: str, event_name: str, start: int, end: int) -> Iterable[HeldHour]:
         """What the meter shows between two full hours (epoch seconds); it may lag."""

@@ -2,34 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from hashlib import sha256
-from typing import NamedTuple, cast
+from typing import cast
 
 from billing_sync.accounts import Accounts, Stopped, Unmapped
-from billing_sync.books import BookSource, Close, ClosedPeriod
+from billing_sync.books import BookSource
 from billing_sync.config import BillingConfig
-from billing_sync.currencies import REFUSED
 from billing_sync.exchange import Exchange
-from billing_sync.ledger import CarryChanged, ClaimLost, Entry, Ledger, MeterHour
-from billing_sync.meters import MeterSender, expired_hours, plan_hours, unsettled_hours
+from billing_sync.ledger import ClaimLost, Entry, Ledger, MeterHour
+from billing_sync.meters import MeterSender
 from billing_sync.pace import Pace, Paused, Sleep, Waiting
-from billing_sync.planner import Credit, Plan, Rules, billable, invoice_id, plan_invoice, plan_restatement
+from billing_sync.planning import Planning, Someone, Waits
 from billing_sync.port import CustomerMissing, Halt, MeterProvider, Provider, Rejected
 from billing_sync.sender import InvoiceSender
+from billing_sync.stream import Streamed, StreamSender
 from metering.errors import UserError
 
 OPEN = ("planned", "inflight", "delivered", "verified", "unknown")
-AT_ONCE = 500  # periods that are read and planned together
 CLOSED_SECONDS = 75 * 60  # an hour, and the lateness after which it counts as over
-Waits = list[tuple[str, str, str]]
-
-
-class Someone(NamedTuple):
-    """A customer as the books know it."""
-
-    name: str
-    account: str
 
 
 class Round:
@@ -48,7 +39,7 @@ class Round:
         pace: Pace | None = None,
         spread_seconds: int = 0,
     ) -> None:
-        self._books = books
+        self._planning = Planning(books, ledger, provider, config or BillingConfig(), clock)
         self._ledger = ledger
         self._provider = provider
         self._config = config or BillingConfig()
@@ -59,6 +50,9 @@ class Round:
         self._invoices = InvoiceSender(ledger, provider, self.exchange, clock)
         meters = cast("MeterProvider", provider) if provider.caps.meter_events else None
         self._meters = MeterSender(ledger, meters, self.exchange, clock) if meters else None
+        is_stream = meters is not None and provider.caps.meter_stream and self._config.meter_stream
+        stream = StreamSender(ledger, meters, self.exchange, clock) if meters and is_stream else None
+        self._stream_sender = stream
         self._spread_seconds = spread_seconds
         self.sent_now = 0
         self.waits: Waits = []
@@ -79,93 +73,12 @@ class Round:
 
     def plan(self, period: str | None = None) -> dict[str, Someone]:
         """Everything that is wanted, in the ledger; the customers by id."""
-        people: dict[str, Someone] = {}
-        if self._config.meter_events:
-            if self._meters is None:
-                raise UserError(f"{self._provider.name} has no meters", hint="remove meter_events")
-            hours = plan_hours(self._books, self._ledger, self._config, self._clock())
-            people |= {c: Someone(h.name, h.external_customer) for c, h in hours.items()}
-        planned, waiting = self._ledger.planned_ids(), []
-        for close in self._books.closes(period):
-            people[close.customer] = Someone(close.name, close.external_customer)
-            if _id(close) not in planned:
-                waiting.append(close)
-        for start in range(0, len(waiting), AT_ONCE):
-            self._plan_some(waiting[start : start + AT_ONCE])
+        people = self._planning.run(period, has_meters=self._meters is not None)
+        self.waits += self._planning.waits
         return people
 
-    def _plan_some(self, closes: list[Close]) -> None:
-        """One transaction for many plans; if another sender was faster with one of them, one for each."""
-        read = self._books.read(closes)
-        try:
-            with self._ledger.transaction():
-                self.waits += [found for closed in read for found in self._plan(closed)]
-        except CarryChanged:
-            for closed in read:
-                with suppress(CarryChanged), self._ledger.transaction():
-                    self.waits += self._plan(closed)
-
-    def _plan(self, closed: ClosedPeriod) -> Waits:
-        found = self.planned(closed)
-        if isinstance(found, str):
-            self._ledger.park(closed.customer, closed.period, found, self._clock())
-            return [(closed.customer, closed.period, found)]
-        if found is not None:
-            self._ledger.add_plan(found, self._clock())
-        return []
-
-    def planned(self, closed: ClosedPeriod, *, is_dry: bool = False) -> Plan | str | None:
-        """The plan of a period that has none, why there can be none yet, or nothing to bill."""
-        ledger, customer = self._ledger, closed.customer
-        if ledger.is_held(customer, closed.period):
-            return "held back by `periods freeze`"
-        if closed.problem:
-            return closed.problem
-        if closed.currency.lower() in REFUSED:
-            return f"currency_refused: {closed.currency}: {REFUSED[closed.currency.lower()]}"
-        metered = frozenset(self._config.rules_for(customer))
-        missing = unsettled_hours(closed, ledger, metered) if metered else []
-        for price, hour in missing if not is_dry else ():
-            ledger.want_hour(customer, price, hour.hour, hour.quantity)
-        if missing:
-            return f"{len(missing)} hours are not at the meter yet"
-        rules = Rules(
-            self._provider.caps.lines_per_invoice,
-            self._config.minimum.get(
-                closed.currency, dict(self._provider.caps.minimum).get(closed.currency, 0)
-            ),
-            metered,
-            expired_hours(ledger, customer) if metered else {},
-        )
-        return self._invoice_of(closed, rules)
-
-    def _invoice_of(self, closed: ClosedPeriod, rules: Rules) -> Plan | None:
-        """The period's own invoice, or once it has one what a restatement changed."""
-        ledger, place = self._ledger, (closed.customer, closed.period, closed.currency)
-        carry = ledger.carry(closed.customer, closed.currency)
-        corrections = [c for c, currency in ledger.corrections(closed.customer) if currency == place[2]]
-        if ledger.entry(invoice_id(*place)) is None:
-            if not closed.prices and not corrections:
-                return None  # closed without usage: nothing to charge
-            return plan_invoice(closed, carry, corrections, rules)
-        invoiced = ledger.invoiced(*place)
-        if billable(closed, rules) == invoiced:
-            return None
-        rules = rules._replace(credit=self._credit(place))
-        return plan_restatement(closed, invoiced, carry, corrections, rules)
-
-    def _credit(self, place: tuple[str, str, str]) -> Credit | None:
-        """The period's invoice that a credit note could go to, if that is how we give back."""
-        if not (self._config.credit_notes and self._provider.caps.credit_notes):
-            return None
-        entries = self._ledger.entries_of(*place)
-        for entry in entries:
-            if entry.state == "finalized" and entry.plan.minor > 0 and entry.status != "void":
-                given = sum(e.plan.minor for e in entries if e.plan.credits == entry.plan.id)
-                return Credit(entry.plan.id, entry.plan.minor + given)
-        return None
-
     def _send(self, period: str | None, people: dict[str, Someone]) -> None:
+        self._stream(people)
         waiting = self._ledger.customers_in(*OPEN) | self._ledger.customers_with_open_hours()
         for customer in sorted(waiting):
             someone = people.get(customer)
@@ -180,6 +93,44 @@ class Round:
             with self._claimed(customer) as is_mine:
                 if is_mine:
                     self._send_all(customer, someone, hours, entries)
+
+    def _stream(self, people: dict[str, Someone]) -> None:
+        """Hours of many customers in few requests; what cannot go this way goes on its own afterwards."""
+        if self._stream_sender is None:
+            return
+        batch: list[Streamed] = []
+        claimed: list[str] = []
+        try:
+            for customer in sorted(self._ledger.customers_with_open_hours() & people.keys()):
+                hours = self._streamable(customer)
+                if hours and self._ledger.claim(customer, self._clock()):
+                    claimed.append(customer)
+                    batch += self._streamed(customer, people[customer], hours)
+            for start in range(0, len(batch), self._stream_sender.most):
+                for one in (some := batch[start : start + self._stream_sender.most]):
+                    self._ledger.claim(one.hour.customer, self._clock())
+                self._stream_sender.send(some)
+        except (Waiting, Rejected) as error:
+            if isinstance(error, Paused):
+                raise
+            self.waits.append(("", "", f"stream: {error}"))
+        finally:
+            for customer in claimed:
+                self._ledger.release(customer)
+
+    def _streamable(self, customer: str) -> list[MeterHour]:
+        assert self._stream_sender is not None, "it was asked before"
+        rules, takes = self._config.rules_for(customer), self._stream_sender.takes
+        hours = [h for h in self._ledger.open_hours(customer) if h.meter in rules and self._is_hour_due(h)]
+        return [hour for hour in hours if takes(hour)]
+
+    def _streamed(self, customer: str, someone: Someone, hours: list[MeterHour]) -> list[Streamed]:
+        rules = self._config.rules_for(customer)
+        try:
+            account = self._account(customer, someone, [])
+        except (Unmapped, Stopped, Rejected):
+            return []  # its own turn says why
+        return [Streamed(hour, account, rules[hour.meter]) for hour in hours]
 
     def _is_due(self, entry: Entry, period: str | None) -> bool:
         """Whether an invoice's place in the hour has come; a subscription's draft does not wait."""
@@ -279,7 +230,3 @@ class Round:
             raise
         except Rejected as error:
             self.waits.append((entry.plan.customer, entry.plan.period, str(error)))
-
-
-def _id(close: Close) -> str:
-    return invoice_id(close.customer, close.period, close.currency, close.revision)

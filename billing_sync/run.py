@@ -12,16 +12,18 @@ import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from billing_sync.books import ClickHouseBooks
+from billing_sync.catalog_stream import tell_catalog
 from billing_sync.config import BillingConfig, load_config
 from billing_sync.currencies import major
 from billing_sync.export import export_findings, export_invoices
 from billing_sync.ledger import Entry, Ledger, LedgerBusy, ledger_url
 from billing_sync.pace import Pace, Waiting
+from billing_sync.planning import Waits
 from billing_sync.port import Halt, Provider, Rejected
 from billing_sync.providers.files import FileProvider
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider, api_key
 from billing_sync.reconcile import Finding, Reconciler, Scope
-from billing_sync.round import Round, Waits
+from billing_sync.round import Round
 from billing_sync.stripe_fake.server import running
 from billing_sync.webhooks.inbox import Inbox, inbox_url
 from billing_sync.webhooks.worker import Worker
@@ -72,6 +74,7 @@ class Checks:
 
     requests: int
     pace: Pace | None = None
+    exported: int = 0  # epoch seconds up to which the dashboards know the ledger
     drifted: list[Finding] = field(default_factory=list)
 
 
@@ -97,11 +100,25 @@ def run_once(
         if checks is not None:
             checks.pace = parts.work.pace
         _process_inbox(settings, parts)
+        if parts.config.plans:
+            tell_catalog(settings, parts.ledger.subscriptions(), parts.config)
         parts.work.run(period)
-        _export(lambda: export_invoices(parts.client, parts.ledger.entries()))
+        _export_changes(parts, checks)
         if checks is not None:
             _check_some(parts, checks)
         return result_of(parts.work, parts.ledger, parts.provider, period)
+
+
+def _export_changes(parts: Parts, checks: Checks | None) -> None:
+    """The first round of a process exports everything, the next ones what has changed."""
+    now = _now()
+
+    def work() -> None:
+        export_invoices(parts.client, parts.ledger.entries(since=checks.exported if checks else 0))
+        if checks is not None:
+            checks.exported = now
+
+    _export(work)
 
 
 def _process_inbox(settings: Settings, parts: Parts) -> None:

@@ -16,6 +16,7 @@ from billing_sync.port import CreditProvider, HeldInvoice, HeldLine, Provider, R
 
 DRAFT_MARGIN_SECONDS = 15 * 60  # before a draft finalizes itself no more lines are started
 TAX_CODES = ("customer_tax_location_invalid",)
+DRAFT_OF = "draft of"
 NOT_EDITABLE = "invoice_not_editable"
 
 
@@ -65,6 +66,7 @@ class InvoiceSender:
             lambda key: self._provider.create_draft(account, plan, key),
             lambda: _external(self._provider.find_invoice(account, plan)),
         )
+        self._move(plan, "inflight", external=draft)
         if self._held(draft).status == "draft":
             self._add_lines(plan, draft)
         self._move(plan, "delivered", external=draft)
@@ -111,7 +113,10 @@ class InvoiceSender:
         self._move(plan, state, external=draft, number=self._held(draft).number)
 
     def _open_draft(self, account: str, subscription: str, plan: Plan) -> str:
-        found = self._provider.subscription_draft(account, subscription)
+        known = self._ledger.mark(f"{DRAFT_OF} {subscription}")  # a webhook told of it
+        found = self._provider.get_invoice(known) if known else None
+        if found is None or found.status != "draft":
+            found = self._provider.subscription_draft(account, subscription)
         if found is None or 0 < found.finalizes_at < self._clock() + DRAFT_MARGIN_SECONDS:
             raise Waiting(f"the subscription {subscription} has no draft that takes lines")
         if found.currency.upper() != plan.currency:

@@ -27,6 +27,7 @@ from metering.events import (
 from metering.instants import UNREAD, Instants, instants
 
 SMALLEST_BYTES = 4_000
+_SPACE, _DELETE = 0x20, 0x7F  # printable ASCII is in between
 _BLOCK = 64  # values that are decoded together where one of a batch is broken
 
 
@@ -48,16 +49,16 @@ _whole = msgspec.json.Decoder(Row | list[Row], float_hook=FLOATS)
 class Rows:
     """The events of a batch in log order; `refused` holds those that are none, by their row.
 
-    `value_of` says which value a row came from, `places` where in its envelope (-1: none). A refused row
-    has placeholders in the columns.
+    `value_of` says which value a row came from. `names` are customer, source and id with a NUL between
+    them. A refused row has placeholders in the columns.
     """
 
     def __init__(self, values: Sequence[bytes | None]) -> None:
         self._values = values
         self.refused: dict[int, Item] = {}
         self.events: list[UsageEvent] = []
-        self.value_of: list[int] = []
-        self.places: list[int] = []
+        self.value_of: Sequence[int] = []
+        self._places: list[int] | None = []  # None: no value is an envelope
         self._take(_decode(values))
         self.ids = [event.id for event in self.events]
         self.sources = [event.source for event in self.events]
@@ -65,7 +66,14 @@ class Rows:
         self.datas = [event.data for event in self.events]
         self.customers = self._customers()
         self.at: Instants = instants([event.time for event in self.events])
-        self._check()
+        names = zip(self.customers, self.sources, self.ids, strict=True)
+        self._joined = "\n".join(map("\0".join, names)).encode("utf-8", "surrogatepass")
+        self.names = self._joined.split(b"\n")
+        if len(self.names) != len(self.events):  # a name holds a line break, and will be refused
+            names = zip(self.customers, self.sources, self.ids, strict=True)
+            self.names = ["\0".join(parts).encode("utf-8", "surrogatepass") for parts in names]
+        for row in sorted(self._doubtful() - self.refused.keys()):
+            self._decode_again(row)
 
     def __len__(self) -> int:
         return len(self.events)
@@ -75,7 +83,7 @@ class Rows:
         refused = self.refused.get(row)
         if refused is not None:
             return refused
-        value, place = self.value_of[row], self.places[row]
+        value, place = self.value_of[row], self._place(row)
         raw = self._values[value] or b""
         return Item(value, place, self.event(row), raw if place < 0 else self._raw_parts(value)[place])
 
@@ -84,6 +92,10 @@ class Rows:
         event = self.events[row]
         event.customer, event.at = self.customers[row], int(self.at[row])
         return event
+
+    def _place(self, row: int) -> int:
+        """Where in its envelope a row stands; -1: in none."""
+        return -1 if self._places is None else self._places[row]
 
     def _raw_parts(self, value: int) -> list[bytes]:
         if value not in self._opened:
@@ -97,9 +109,9 @@ class Rows:
     def _take(self, decoded: Sequence[Decoded]) -> None:
         if set(map(type, decoded)) == {Row}:
             self.events = decoded  # type: ignore[assignment]  # one row a value
-            self.value_of = list(range(len(decoded)))
-            self.places = [-1] * len(decoded)
+            self.value_of, self._places = range(len(decoded)), None
             return
+        self.value_of = []
         for value, found in enumerate(decoded):
             if isinstance(found, Row):
                 self._append(value, -1, found)
@@ -111,9 +123,11 @@ class Rows:
                     self._append(value, item.place, self._settled(len(self.events), item))
 
     def _append(self, value: int, place: int, event: UsageEvent) -> None:
+        assert isinstance(self.value_of, list)
+        assert self._places is not None
         self.events.append(event)
         self.value_of.append(value)
-        self.places.append(place)
+        self._places.append(place)
 
     def _items(self, value: int) -> Iterator[Item]:
         for item in decode_values([self._values[value]]):
@@ -133,27 +147,40 @@ class Rows:
             return [e.subject if e.specversion else e.customer for e in self.events]
         return [event.customer for event in self.events]
 
-    def _check(self) -> None:
-        """Leave rows to the decoder of single events that lack something or have an unusual name."""
-        doubtful = set(np.flatnonzero(self.at == UNREAD).tolist())
+    def _doubtful(self) -> set[int]:
+        """Rows that lack something or have an unusual name: for the decoder of single events."""
+        found = set(np.flatnonzero(self.at == UNREAD).tolist())
         for column in (self.ids, self.types, self.customers):
             if not all(column):
-                doubtful |= {row for row, text in enumerate(column) if not text}
+                found |= {row for row, text in enumerate(column) if not text}
         if None in self.datas:
-            doubtful |= {row for row, data in enumerate(self.datas) if data is None}
+            found |= {row for row, data in enumerate(self.datas) if data is None}
         senders = [list(map(attrgetter(name), self.events)) for name in SENDERS]
-        for column in (self.ids, self.sources, self.types, self.customers, *senders):
-            if not "".join(column).isprintable() or max(map(len, column)) > NAME_LIMIT:
-                doubtful |= {row for row, text in enumerate(column) if _is_unusual(text)}
-        for row in sorted(doubtful - self.refused.keys()):
-            self._decode_again(row)
+        named = [] if self._are_plain_names() else [self.customers, self.sources, self.ids]
+        for column in (*named, self.types, *senders):
+            strange = set(filter(_is_unusual, set(column)))
+            if strange:
+                found |= {row for row, text in enumerate(column) if text in strange}
+        return found
+
+    def _are_plain_names(self) -> bool:
+        """Whether all names are short ASCII without control codes; what is not may still be usable."""
+        raw = np.frombuffer(self._joined, np.uint8)
+        separators = 3 * len(self.names) - 1
+        return (
+            len(self.names) == len(self.events)
+            and int(np.count_nonzero((raw < _SPACE) | (raw >= _DELETE))) == separators
+            and max(map(len, self.names)) <= NAME_LIMIT
+        )
 
     def _decode_again(self, row: int) -> None:
-        value, place = self.value_of[row], self.places[row]
+        value, place = self.value_of[row], self._place(row)
         event = self._settled(row, self._again(value)[max(place, 0)])
         self.events[row] = event
         self.ids[row], self.sources[row], self.types[row] = event.id, event.source, event.type
         self.customers[row], self.datas[row], self.at[row] = event.customer, event.data, event.at
+        names = "\0".join((event.customer, event.source, event.id))
+        self.names[row] = names.encode("utf-8", "surrogatepass")
 
     def _again(self, value: int) -> list[Item]:
         if value not in self._items_again:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import structlog
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from metering.catalog.resolved import Catalog
@@ -121,9 +122,18 @@ class QuotaService:
                 await self._publisher.publish(tp.partition, [tick])
 
     async def beat(self) -> None:
-        """Publish each partition's heartbeat: clients tell "quiet" from "dead" by it."""
-        for _, durable, _ in self._parts():
-            await durable.beat(time.time_ns() // 1_000_000)
+        """Publish each partition's heartbeat: clients tell "quiet" from "dead" by it.
+
+        Fresh is what includes all that stands in the log; a fold that is behind says how far it has come.
+        """
+        for tp, durable, quotas in self._parts():
+            try:
+                end = (await self._bounds.of(*tp)).end
+            except (KafkaError, OSError) as error:
+                log.warning("broker_unreachable", error=repr(error), note="no heartbeat until it is back")
+                return
+            now, offset = time.time_ns() // 1_000_000, durable.saved_offset
+            await durable.beat(now if offset is not None and offset >= end else min(now, quotas.clock))
 
     # -- facts -----------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ Everything here is effects: Kafka, disk, timers. What is counted and charged is 
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -37,6 +38,8 @@ RELEASE_SECONDS = 10.0  # a revoked partition is saved within this time, or not 
 FROZEN_SECONDS = 8.0  # below the session timeout: a process that slept longer may be replaced
 CATALOG_SECONDS = 5.0
 SEEK_BACK_SECONDS = 1.0
+MEND_SECONDS = 600.0  # far below the lag of compaction
+GARBAGE = (100_000, 50, 100)  # objects before a collection: a batch makes many, and nearly none in a circle
 
 
 class Worker:
@@ -54,7 +57,7 @@ class Worker:
         self._last_batch: dict[TP, float] = {}
         self._usage_at: dict[TP, int] = {}  # append time of the newest usage
         self._last_seek: dict[TP, float] = {}
-        self._awake = time.monotonic()
+        self._awake = self._mended = time.monotonic()
         self._loading = 0  # a large state takes its time; that is no freeze
         self._epoch: Epoch | None = None
         self._catalog_known = asyncio.Event()
@@ -84,6 +87,7 @@ class Worker:
 
     async def start(self) -> None:
         """Connect the producer and begin to follow the catalog."""
+        gc.set_threshold(*GARBAGE)
         await self.publisher.start()
         self._following = asyncio.create_task(self._follow_catalog())
         self._facts = asyncio.create_task(self._quotas.follow_facts())
@@ -114,6 +118,7 @@ class Worker:
             die("state_not_loaded", error)
         finally:
             self._loading -= 1
+        gc.freeze()  # the states stay: looking through them for garbage is wasted time
         self._awake = time.monotonic()
         offsets = {tp: offset for tp, offset in starts if offset is not None}
         log.info(
@@ -239,6 +244,10 @@ class Worker:
             for tp, durable in list(self._owned.items()):
                 if tp in self._owned:
                     await self.save(tp, durable)
+            if time.monotonic() - self._mended >= MEND_SECONDS:
+                self._mended = time.monotonic()
+                for durable in list(self._owned.values()):
+                    await durable.mend()
         except Exception as error:
             die("checkpoint_failed", error)
 

@@ -11,6 +11,7 @@ from billing_sync.ledger.people import Action, People, Person
 from billing_sync.ledger.reader import LedgerReader
 from billing_sync.ledger.requests import CLAIM_SECONDS, ClaimLost, Request, Requests
 from billing_sync.ledger.store import MEMORY, LedgerBusy, ledger_url
+from billing_sync.ledger.subscriptions import Subscribed, Subscriptions
 
 __all__ = [
     "CLAIM_SECONDS",
@@ -26,9 +27,10 @@ __all__ = [
     "Parked",
     "Person",
     "Request",
+    "Subscribed",
     "ledger_url",
 ]
 
 
-class Ledger(Invoices, Requests, Hours, People):
+class Ledger(Invoices, Requests, Hours, People, Subscriptions):
     """One ledger: a SQLite file held by one sender, or PostgreSQL shared by several."""

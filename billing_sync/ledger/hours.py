@@ -123,6 +123,14 @@ class Hours(Store):
             at_meter=format(at_meter, "f"),
         )
 
+    def report_hours(self, batch: str, code: str) -> int:
+        """Send the hours of a streamed request again, one by one; how many there were."""
+        sql = (
+            "UPDATE meter_hour SET revision = revision + 1, state = 'planned', reason = :reason"
+            " WHERE reason = :batch AND state IN ('delivered', 'verified')"
+        )
+        return self.run(sql, reason=f"reported: {code}", batch=batch).rowcount
+
     def repeat_hour(self, held: MeterHour) -> None:
         """Send an hour's total once more: what the provider holds differs from it."""
         self.run(

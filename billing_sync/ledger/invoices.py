@@ -119,9 +119,11 @@ class Invoices(Store):
         plans = [entry.plan for entry in self.entries_of(customer, period, currency)]
         return sum(plan.micro - sum(taken[c] for c in plan.corrections) for plan in plans)
 
-    def entries(self, period: str | None = None) -> list[Entry]:
-        """All invoices, or those of a period."""
-        return self._entries("WHERE period = :period", period=period) if period else self._entries("")
+    def entries(self, period: str | None = None, *, since: int = 0) -> list[Entry]:
+        """All invoices, or those of a period, or those that changed since a moment."""
+        if period:
+            return self._entries("WHERE period = :period AND changed >= :since", period=period, since=since)
+        return self._entries("WHERE changed >= :since", since=since)
 
     def entries_in(self, *states: str, customer: str = "") -> list[Entry]:
         """The invoices in any of some states, of every customer or of one."""

@@ -48,6 +48,11 @@ CREATE TABLE hold (
     customer TEXT NOT NULL, period TEXT NOT NULL, since BIGINT NOT NULL,
     PRIMARY KEY (customer, period));
 CREATE TABLE claim (customer TEXT PRIMARY KEY, holder TEXT NOT NULL, until BIGINT NOT NULL);
+CREATE TABLE subscription (
+    id TEXT PRIMARY KEY, customer TEXT NOT NULL, account TEXT NOT NULL, currency TEXT NOT NULL,
+    started BIGINT NOT NULL, anchor BIGINT NOT NULL, trial_end BIGINT NOT NULL, ended BIGINT NOT NULL);
+CREATE TABLE subscribed (
+    id TEXT NOT NULL, starts BIGINT NOT NULL, price TEXT NOT NULL, PRIMARY KEY (id, starts));
 CREATE TABLE mark (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE action (
     id TEXT PRIMARY KEY, at BIGINT NOT NULL, actor TEXT NOT NULL, command TEXT NOT NULL,

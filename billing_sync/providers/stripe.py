@@ -11,12 +11,13 @@ from billing_sync.providers.stripe_invoices import (
     no_tax,
 )
 from billing_sync.providers.stripe_meters import StripeMeters
+from billing_sync.providers.stripe_subscriptions import StripeSubscriptions
 from billing_sync.stripe_fake.core import Fake
 
 __all__ = ["API_VERSION", "FAKE_KEY", "StripeProvider", "api_key"]
 
 
-class StripeProvider(StripeInvoices, StripeCredits, StripeMeters):
+class StripeProvider(StripeInvoices, StripeCredits, StripeMeters, StripeSubscriptions):
     """All of Stripe that billing sync uses."""
 
     def __init__(
@@ -32,3 +33,4 @@ class StripeProvider(StripeInvoices, StripeCredits, StripeMeters):
         StripeInvoices.__init__(self, connection, tax_of)
         StripeCredits.__init__(self, connection)
         StripeMeters.__init__(self, connection)
+        StripeSubscriptions.__init__(self, connection)

@@ -87,6 +87,7 @@ class StripeInvoices:
             meter_events=True,
             meter_stream=True,
             credit_notes=True,
+            subscriptions=True,
             minimum=tuple(MINIMUM_CHARGE.items()),
             requests_per_second=connection.rate,
         )

@@ -1,11 +1,14 @@
 """Stripe's meters behind the port: an hour's total is set, and read back exactly."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from billing_sync.port import CustomerMissing, HeldHour, Rejected
+import stripe
+
+from billing_sync.port import CustomerMissing, HeldHour, Rejected, StreamedHour
 from billing_sync.providers.stripe_errors import ask
 from billing_sync.providers.stripe_invoices import StripeConnection
 
@@ -14,12 +17,17 @@ _NO_CUSTOMER = ("meter_event_customer_not_found", "meter_event_no_customer_defin
 _PAGE = 100
 
 
+class _SessionOver(Exception):
+    """The stream's token has expired: the next one is asked for."""
+
+
 class StripeMeters:
     """Meters with an hour window, where the last total of an hour counts."""
 
     def __init__(self, connection: StripeConnection) -> None:
         self._connection = connection
         self._meters: dict[str, Any] = {}
+        self._token = ""
 
     def meter(self, event_name: str) -> Any:
         """The active meter of an event name, checked: formula sum, window hour."""
@@ -69,6 +77,41 @@ class StripeMeters:
             if error.code in _NO_CUSTOMER:
                 raise CustomerMissing(str(error), error.code) from error
             raise
+
+    def stream_hours(self, events: Sequence[StreamedHour], key: str) -> None:
+        """Set many hours over the v2 stream; its session is renewed when it is over."""
+        params: Any = {"events": [self._event(event) for event in events]}
+        try:
+            self._stream(params, key)
+        except _SessionOver:
+            self._token = ""
+            self._stream(params, key)
+
+    def _stream(self, params: Any, key: str) -> None:
+        v2 = self._connection.sdk.v2.billing
+        if not self._token:
+            self._token = ask(v2.meter_event_session.create).authentication_token
+        options: Any = {"api_key": self._token, "idempotency_key": key}
+
+        def call() -> None:
+            try:
+                v2.meter_event_stream.create(params, options)
+            except stripe.TemporarySessionExpiredError as error:
+                raise _SessionOver from error
+
+        ask(call)
+
+    def _event(self, event: StreamedHour) -> dict[str, Any]:
+        meter = self.meter(event.event_name)
+        return {
+            "event_name": event.event_name,
+            "identifier": event.identifier,
+            "timestamp": datetime.fromtimestamp(event.hour, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "payload": {
+                meter.customer_mapping.event_payload_key: event.account,
+                meter.value_settings.event_payload_key: event.value,
+            },
+        }
 
     def held_hours(self, external_customer: str, event_name: str, start: int, end: int) -> Iterable[HeldHour]:
         """The meter's hours, from the raw answer: a float would lose digits."""

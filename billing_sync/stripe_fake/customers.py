@@ -61,17 +61,29 @@ class Customers(Resources):
             "status": "active",
             "currency": params.get("currency", "usd"),
             "metadata": params.get("metadata", {}),
+            "items": _items(params),
+            "start_date": self.now,
             "billing_cycle_anchor": int(params.get("billing_cycle_anchor", self.now)),
+            "trial_end": int(params["trial_end"]) if "trial_end" in params else None,
+            "ended_at": None,
             "created": self.now,
         }
         made = self.state.create("subscription", "sub", body, parent=params["customer"])
         self.tell("customer.subscription.created", made)
         return made
 
+    def change(self, identity: str, params: dict[str, Any]) -> dict[str, Any]:
+        """POST /v1/subscriptions/ID: other items."""
+        found = self.need(identity, "subscription")
+        found |= {"items": _items(params)}
+        self.state.put(found)
+        self.tell("customer.subscription.updated", found)
+        return found
+
     def cancel(self, identity: str) -> dict[str, Any]:
         """DELETE /v1/subscriptions/ID."""
         found = self.need(identity, "subscription")
-        found |= {"status": "canceled", "canceled_at": self.now}
+        found |= {"status": "canceled", "canceled_at": self.now, "ended_at": self.now}
         self.state.put(found)
         self.tell("customer.subscription.deleted", found)
         return found
@@ -105,3 +117,7 @@ class Customers(Resources):
             self.state.create("line_item", "il", line, parent=made["id"])
         self.tell("invoice.created", made)
         return made
+
+
+def _items(params: dict[str, Any]) -> dict[str, Any]:
+    return {"object": "list", "data": [{"price": {"id": item["price"]}} for item in params.get("items", [])]}

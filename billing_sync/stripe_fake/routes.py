@@ -19,6 +19,7 @@ _TYPES: dict[tuple[str, ...], Any] = {
     ("v1", "customers"): types.CustomerCreateParams,
     ("v1", "customers", "*"): types.CustomerUpdateParams,
     ("v1", "subscriptions"): types.SubscriptionCreateParams,
+    ("v1", "subscriptions", "*"): types.SubscriptionUpdateParams,
     ("v1", "invoices"): types.InvoiceCreateParams,
     ("v1", "invoices", "*", "add_lines"): types.InvoiceAddLinesParams,
     ("v1", "invoices", "*", "finalize"): types.InvoiceFinalizeInvoiceParams,
@@ -77,6 +78,8 @@ class Routes:
                 return lambda: self._customers.update(identity, params)
             case ("subscriptions",):
                 return lambda: self._customers.subscribe(params)
+            case ("subscriptions", identity):
+                return lambda: self._customers.change(identity, params)
             case ("credit_notes",):
                 return lambda: self._credits.create(params)
             case ("invoices", *rest):

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from billing_sync.exchange import Exchange
-from billing_sync.ledger import Entry, Ledger
+from billing_sync.ledger import Entry, Ledger, Subscribed
 from billing_sync.meters import identifier
 from billing_sync.pace import Paused, Waiting
-from billing_sync.port import Provider, Rejected
+from billing_sync.port import Provider, Rejected, SubscriptionProvider
+from billing_sync.providers.stripe_subscriptions import price_of
+from billing_sync.sender import DRAFT_OF
 from billing_sync.webhooks.inbox import Delivery, Inbox
 
 # How far an invoice has come; an event that tells of less is an old one.
@@ -53,6 +55,8 @@ class Worker:
         event = json.loads(delivery.body)
         if delivery.kind.startswith("invoice."):
             self._invoice(event["data"]["object"])
+        elif delivery.kind.startswith("customer.subscription."):
+            self._subscription(event["data"]["object"], int(event["created"]))
         elif delivery.kind == "customer.deleted":
             self._customer_deleted(event["data"]["object"]["id"])
         elif delivery.kind == "checkout.session.completed":
@@ -63,6 +67,9 @@ class Worker:
     def _invoice(self, told: dict[str, Any]) -> None:
         """The snapshot says which invoice; what it has become is asked."""
         ours = (told.get("metadata") or {}).get("um_invoice", "")
+        subscription = (told.get("parent") or {}).get("subscription_details", {}).get("subscription", "")
+        if subscription and told.get("status") == "draft":
+            self._ledger.set_mark(f"{DRAFT_OF} {subscription}", told["id"])  # its window is open now
         entry = self._ledger.entry(ours) if ours else self._of_external(told["id"])
         if entry is None:
             if ours:
@@ -76,6 +83,24 @@ class Worker:
     def _of_external(self, external: str) -> Entry | None:
         found = (e for e in self._ledger.entries() if e.external == external)
         return next(found, None)
+
+    def _subscription(self, told: dict[str, Any], at: int) -> None:
+        """What it says now is asked; the price that the event shows began with the event."""
+        if not self._provider.caps.subscriptions:
+            return
+        provider = cast("SubscriptionProvider", self._provider)
+        held = self._exchange.read(lambda: provider.get_subscription(told["id"]))
+        if held is None:
+            raise NotYet(f"the subscription {told['id']} is not there")
+        customer = held.customer or self._customer_of(held.account)
+        if not customer:
+            raise NotYet(f"nobody of ours is {held.account}: `billing-sync customers map`")
+        prices = ((max(at, held.started), price_of(told)),)
+        place = (held.external, customer, held.account, held.currency)
+        self._ledger.keep_subscription(Subscribed(*place, *held[4:], prices))
+
+    def _customer_of(self, account: str) -> str:
+        return next((p.customer for p in self._ledger.people() if p.external == account), "")
 
     def _customer_deleted(self, account: str) -> None:
         for person in self._ledger.people():
@@ -97,6 +122,8 @@ class Worker:
             for kind in reason["error_types"]
             for sample in kind["sample_errors"]
         }
+        for name, code in codes.items():
+            self._ledger.report_hours(name, code)  # none, unless it is a streamed request
         for hour in self._ledger.hours():
             code = codes.get(identifier(hour))
             if code:

@@ -30,8 +30,9 @@ func (v *View) Check(q Question) Answer {
 		at := gate{held.Account, limit.Scope, limit.ID}
 		free, room, standing := v.standing(at, limit, q.At+v.skew)
 		steps := limit.steps(q.Quantity, q.Requests)
-		wanted := new(big.Int).Add(steps, v.pending(at, limit, heard.offset))
-		if wanted.Cmp(free) <= 0 {
+		wanted := new(big.Int).Add(steps, v.pending(source{at, held.partition}, limit, heard.offset))
+		isBehind := heard.isBehind(q.At-heard.seen, wanted, free, room)
+		if wanted.Cmp(free) <= 0 && !isBehind {
 			if standing != "ok" {
 				found = Answer{"allow", standing, limit.ID}
 			}
@@ -45,6 +46,8 @@ func (v *View) Check(q Question) Answer {
 			return Answer{"deny", "limit_reached", limit.ID}
 		case room == never:
 			return Answer{"reserve", "unknown", limit.ID}
+		case wanted.Cmp(free) <= 0:
+			return Answer{"reserve", "behind", limit.ID}
 		}
 		return Answer{"reserve", "strict_zone", limit.ID}
 	}
@@ -61,11 +64,22 @@ func (v *View) unlimited(customer string) Answer {
 	return Answer{"allow", "no_limit", ""}
 }
 
+// isBehind says whether a view of this age cannot admit usage alone: the strict zone is as wide as the view is old.
+func (b beat) isBehind(age int64, wanted, free, room *big.Int) bool {
+	if age <= b.fresh || b.fresh == 0 || room == never {
+		return false
+	}
+	zone := new(big.Int).Sub(room, free)
+	zone.Mul(zone, big.NewInt(age)).Div(zone, big.NewInt(b.fresh))
+	return wanted.Cmp(new(big.Int).Sub(room, zone)) > 0
+}
+
 // pending is the own usage that the state does not include yet.
-func (v *View) pending(at gate, limit card, heard int64) *big.Int {
-	included, sum := max(heard, v.asOf[at]), new(big.Int)
+func (v *View) pending(from source, limit card, heard int64) *big.Int {
+	included, sum := max(heard, v.asOf[from]), new(big.Int)
 	for _, own := range v.own {
-		if slices.Contains(own.gates, at) && (own.Offset < 0 || own.Offset >= included) {
+		isLate := own.Offset < 0 || own.partition == from.partition && own.Offset >= included
+		if isLate && slices.Contains(own.gates, from.gate) {
 			sum.Add(sum, limit.steps(own.quantity, own.requests))
 		}
 	}

@@ -11,6 +11,14 @@ const format = 1
 type progress struct {
 	Offset  int64 `json:"offset"`
 	Emitted int64 `json:"emitted"`
+	LagMs   int64 `json:"lag_ms"`
+}
+
+// UnmarshalJSON fills in what a record leaves out because it is the default.
+func (p *progress) UnmarshalJSON(data []byte) error {
+	type plain progress
+	p.LagMs = 1_000
+	return json.Unmarshal(data, (*plain)(p))
 }
 
 // profile is all limits that apply to one customer.

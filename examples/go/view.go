@@ -44,7 +44,12 @@ type Own struct {
 
 type gate struct{ account, scope, limit string }
 
-type beat struct{ seen, offset int64 }
+type source struct {
+	gate
+	partition int32
+}
+
+type beat struct{ seen, offset, fresh int64 }
 
 // View is what quota.state says, in memory: docs/quota-topics.md, "Reading quota.state". No Kafka in here.
 type View struct {
@@ -56,7 +61,7 @@ type View struct {
 	versions   map[string]*big.Int
 	unreadable map[string]bool
 	states     map[gate]map[int64]*state // by window start; nil is unknown
-	asOf       map[gate]int64
+	asOf       map[source]int64
 	own        []*Own
 }
 
@@ -68,7 +73,7 @@ func NewView() *View {
 		versions:   map[string]*big.Int{},
 		unreadable: map[string]bool{},
 		states:     map[gate]map[int64]*state{},
-		asOf:       map[gate]int64{},
+		asOf:       map[source]int64{},
 	}
 }
 
@@ -113,7 +118,7 @@ func (v *View) takeHeartbeat(partition int32, value []byte, now int64) {
 		v.skewed, v.skew = true, ahead
 	}
 	offset := max(record.Offset, v.beats[partition].offset)
-	v.beats[partition] = beat{record.Emitted - v.skew, offset}
+	v.beats[partition] = beat{record.Emitted - v.skew, offset, record.LagMs * 3 / 2}
 	v.own = slices.DeleteFunc(v.own, func(own *Own) bool {
 		return own.partition == partition && own.Offset >= 0 && own.Offset < offset
 	})
@@ -149,7 +154,8 @@ func (v *View) takeState(partition int32, at gate, start int64, value []byte, no
 		windows[start] = nil
 	case held == nil || number(record.Version).Cmp(number(held.Version)) > 0:
 		windows[start] = record
-		v.asOf[at] = max(v.asOf[at], record.AsOf[strconv.Itoa(int(partition))])
+		from := source{at, partition}
+		v.asOf[from] = max(v.asOf[from], record.AsOf[strconv.Itoa(int(partition))])
 	}
 }
 

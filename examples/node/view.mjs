@@ -25,7 +25,7 @@ export class View {
   #versions = new Map() // customer → the version of its limits
   #unreadable = new Set() // customers whose limits are of a newer format
   #states = new Map() // account, scope, limit → window start → state; null is unknown
-  #asOf = new Map() // account, scope, limit → offset up to which usage is in its state
+  #asOf = new Map() // account, scope, limit, partition → offset up to which usage is in its state
   #own = []
 
   // Take a record; key and value are text, a tombstone has the value null.
@@ -45,7 +45,8 @@ export class View {
     const ahead = record.emitted - now
     this.#skew = this.#skew === null ? ahead : Math.max(this.#skew, ahead)
     const offset = Math.max(record.offset, this.#beats.get(partition)?.offset ?? 0)
-    this.#beats.set(partition, { seen: record.emitted - this.#skew, offset })
+    const fresh = Math.floor(((record.lag_ms ?? 1_000) * 3) / 2)
+    this.#beats.set(partition, { seen: record.emitted - this.#skew, offset, fresh })
     this.#own = this.#own.filter((own) => own.partition !== partition || own.offset === null || own.offset >= offset)
   }
 
@@ -70,7 +71,8 @@ export class View {
     if (record !== null) {
       if (held && BigInt(record.version) <= BigInt(held.version)) return
       windows.set(start, record)
-      this.#asOf.set(key, Math.max(this.#asOf.get(key) ?? 0, record.as_of[partition] ?? 0))
+      const from = place(key, partition)
+      this.#asOf.set(from, Math.max(this.#asOf.get(from) ?? 0, record.as_of[partition] ?? 0))
     } else if (held && held.window_end <= now + (this.#skew ?? 0)) {
       windows.delete(start) // it is over: nobody asks for it any more
     } else {
@@ -117,22 +119,25 @@ export class View {
       const key = place(profile.account, card.scope, card.id)
       const { free, room, standing } = this.#standing(key, card, now + this.#skew)
       const steps = card.counts === 'requests' ? BigInt(requests) * ONE : quantity
-      const wanted = steps + this.#pending(key, card, beat.offset)
-      if (wanted <= free) {
+      const wanted = steps + this.#pending(key, card, profile.partition, beat.offset)
+      const behind = isBehind(now - beat.seen, beat.fresh, wanted, free, room)
+      if (wanted <= free && !behind) {
         if (standing !== 'ok') found = answer('allow', standing, card.id)
       } else if (steps > 0n && covers(card, dimensions)) {
         if (wanted > room) return answer('deny', 'limit_reached', card.id)
-        return answer('reserve', room === Infinity ? 'unknown' : 'strict_zone', card.id)
+        const reason = wanted <= free ? 'behind' : 'strict_zone'
+        return answer('reserve', room === Infinity ? 'unknown' : reason, card.id)
       }
     }
     return found
   }
 
-  #pending(key, card, heard) {
-    const included = Math.max(heard, this.#asOf.get(key) ?? 0)
+  #pending(key, card, partition, heard) {
+    const included = Math.max(heard, this.#asOf.get(place(key, partition)) ?? 0)
     let sum = 0n
     for (const own of this.#own) {
-      if (!own.keys.includes(key) || (own.offset !== null && own.offset < included)) continue
+      if (!own.keys.includes(key)) continue
+      if (own.offset !== null && (own.partition !== partition || own.offset < included)) continue
       sum += card.counts === 'requests' ? BigInt(own.requests) * ONE : own.quantity
     }
     return sum
@@ -150,6 +155,12 @@ export class View {
     }
     return begun(card)
   }
+}
+
+// The strict zone is as wide as the view is old.
+function isBehind(age, fresh, wanted, free, room) {
+  if (age <= fresh || fresh === 0 || room === Infinity) return false
+  return wanted > room - ((room - free) * BigInt(age)) / BigInt(fresh)
 }
 
 const unknown = { free: -1n, room: Infinity, standing: 'ok' }

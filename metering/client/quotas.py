@@ -1,6 +1,7 @@
 """Asking for quotas: from memory where that is safe, from the owner where it is not."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
@@ -19,6 +20,7 @@ from metering.rating.money import MICRO, parse_decimal
 from metering.state.partitioning import partition_of
 
 BLOCK = 16  # near a limit so many requests of a size are reserved at once; the owner gives less
+_AWAY_SECONDS = 5.0  # after a request that nobody answered
 _REPEAT_SECONDS = 0.5  # a request that is not answered is sent again, under the same id
 
 Number = int | str | Decimal
@@ -28,6 +30,7 @@ Send = Callable[[int, Request], Awaitable[None]]
 class Decision(NamedTuple):
     """Whether to serve; true when it is. `reason` says why, `limit` which limit decided.
 
+    `reuse_last` is an answer from a view that is behind while the owner does not answer;
     `stale` and `no_data` are answers by policy: the view is old, or there was never one, and the owner did
     not answer. Give it to `usage.emit`, so that the usage is covered by its `lease`.
     """
@@ -95,6 +98,7 @@ class Quotas:
         # A client's name may be used again, by a later process or a second one; a request's id never.
         run = uuid.uuid4().hex[:12]
         self._names = (f"{client}-{run}-{n}" for n in count(1))
+        self._away_until = 0.0  # by the monotonic clock; until then nobody is asked for what may be reused
 
     def check_locally(
         self,
@@ -130,6 +134,8 @@ class Quotas:
         micro = _micro(quantity)
         if micro is None or answer.verdict != "reserve":
             return self._decided(answer, customer, meter, micro or 0, requests)
+        if answer.reason == "behind" and time.monotonic() < self._away_until:
+            return self._unanswered(customer, meter, answer)
         await self._give_back(customer, meter, micro, requests)
         reply = await self._ask(
             Reserve(
@@ -141,6 +147,7 @@ class Quotas:
             )
         )
         if reply is None:
+            self._away_until = time.monotonic() + _AWAY_SECONDS
             return self._unanswered(customer, meter, answer)
         self.view.take_reply(customer, meter, reply, now_ms())
         if not reply.ok or not reply.lease:
@@ -166,6 +173,8 @@ class Quotas:
 
     def _unanswered(self, customer: str, meter: str, answer: Answer) -> Decision:
         """The owner is away: the limit's policy, or the client's when no limit is known."""
+        if answer.reason == "behind":  # room by what was heard last, and not for long enough to be stale
+            return Decision(True, "reuse_last", answer.limit)
         policy, limit = self.view.policy(customer, meter)
         if limit:
             return Decision(policy == "allow", "stale", limit)

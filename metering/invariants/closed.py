@@ -68,7 +68,10 @@ class Remainders(Invariant):
     """Never is more invoiced than was charged."""
 
     name = "remainders"
-    means = "what an invoice carries to the next one is never negative, and less than the smallest unit"
+    means = (
+        "what an invoice carries to the next one is never negative, and less than the smallest unit; without"
+        " an invoice, less than the smallest one"
+    )
     remedy = (
         "Stop `billing-sync`: another amount was invoiced than was charged. Compare the ledger (`billing-sync"
         " status`) with the invoice at the provider, and correct it there."

@@ -100,7 +100,7 @@ def _drop_others(account: Account, wanted: Mapping[Place, Limit], saved: dict[Pl
         desk.step()
     for place in gone:
         quota = account.quotas.pop(place)
-        quota.tell_changed(str(quota.base), "")
+        quota.end()
         for start in quota.counters:
             desk.changed["counter", *quota.place, start] = None
         desk.changed["quota", *quota.place] = None

@@ -16,6 +16,7 @@ class Beat:
 
     seen: int | None = None
     offset: int = 0
+    fresh_ms: int = 1_500  # a view of this age is what strict zones are made for
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +51,13 @@ class Gate:
     denied_version: str | None = None
     denied_until: int = 0
     _sent: deque[Own] = field(default_factory=deque)
+
+    def follow(self, beat: Beat) -> None:
+        """Listen to another partition: what was sent to the one before is in the states that moved."""
+        if beat is self.beat:
+            return
+        self.beat = beat
+        self.prune(NO_BOUND)
 
     def take_card(self, card: LimitCard) -> None:
         """Take the definition of the limit."""
@@ -112,6 +120,13 @@ class Gate:
             self.free, self.room = -1, NO_BOUND
             return
         self.free, self.room = amount - amount // 100, amount
+
+    def is_short(self, steps: int, age_ms: int) -> bool:
+        """Whether a view of this age cannot admit usage alone: the strict zone grows with the age."""
+        if self.room == NO_BOUND or not self.beat.fresh_ms:
+            return False
+        zone = (self.room - self.free) * age_ms // self.beat.fresh_ms
+        return steps + self.pending > self.room - zone
 
     # -- own usage --------------------------------------------------------------------------------
 

@@ -182,6 +182,13 @@ class Judge:
         self.desk.changed["quota", *self.place] = self
         self.tell_changed(str(before), str(limit.amount))
 
+    def end(self) -> None:
+        """The limit is no more: say so, and that whom it has blocked may go on."""
+        self.tell_changed(str(self.base), "")
+        for counter in self.counters.values():
+            if counter.state == "blocked":
+                self._announce("unblocked", counter, counter.posted, self.desk.sequence)
+
     def tell_changed(self, before: str, amount: str) -> None:
         """Announce that another limit is in force; an empty amount is unlimited."""
         self.desk.announce(

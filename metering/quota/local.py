@@ -20,7 +20,7 @@ _Unreadable = (msgspec.MsgspecError, ValueError, RecursionError)
 class Answer(NamedTuple):
     """What to do: serve, ask the owner first (`reserve`), or refuse.
 
-    `reason` is ok, warn, over, no_limit, lease, strict_zone, unknown,
+    `reason` is ok, warn, over, no_limit, lease, strict_zone, behind, unknown,
     limit_reached, denied, stale, not_ready, bad_quantity or newer_format. `limit` decided, `lease`
     covers the usage.
     """
@@ -94,6 +94,7 @@ class LocalView:
         beat = self._beat(partition)
         beat.seen = record.emitted - self._skew
         beat.offset = max(beat.offset, record.offset)
+        beat.fresh_ms = record.lag_ms * 3 // 2
         for gate in self._gates.values():
             if gate.beat is beat and gate.pending:
                 gate.prune(beat.offset)
@@ -114,7 +115,7 @@ class LocalView:
         spots: dict[str, tuple[Gate, ...]] = {}
         for card in record.limits:
             gate = self._gate(record.account, card.scope, card.id, partition)
-            gate.beat = self._beat(partition)  # the customer may have moved to another partition
+            gate.follow(self._beat(partition))  # the customer may have moved to another partition
             gate.take_card(card)
             spots[card.meter] = (*spots.get(card.meter, ()), gate)
         self._meters[customer] = set(spots)
@@ -168,10 +169,13 @@ class LocalView:
             if not gate.start <= clock < gate.until:
                 gate.turn(clock)
             steps = requests * ONE if gate.is_requests else quantity
-            if steps + gate.pending > gate.free:
+            is_behind = now_ms - seen > gate.beat.fresh_ms and gate.is_short(steps, now_ms - seen)
+            if is_behind or steps + gate.pending > gate.free:
                 if dimensions and not gate.covers(dimensions):
                     continue
                 answer = self._near(gate, (customer, meter), quantity, requests, now_ms)
+                if is_behind and answer.verdict == "reserve" and steps + gate.pending <= gate.free:
+                    return answer._replace(reason="behind")
                 if answer is not _FREE:
                     return answer  # a lease holds in all limits
             elif gate.standing != "ok" and gate.card is not None:
@@ -198,6 +202,7 @@ class LocalView:
                     if (
                         seen is None
                         or now_ms - seen > gate.reuse_ms
+                        or now_ms - seen > gate.beat.fresh_ms
                         or not gate.start <= clock < gate.until
                         or (ONE if gate.is_requests else quantity) + gate.pending > gate.free
                         or gate.standing != "ok"

@@ -163,6 +163,17 @@ class Quotas:
         """Whether a decision has changed: publish at once; counters alone may wait 100 to 250 ms."""
         return self.desk.is_urgent
 
+    def say_again(self) -> None:
+        """Publish every limit and state anew: they have moved, and readers find them here from now on."""
+        self.desk.step()
+        self.desk.is_urgent = True
+        for account in self._accounts.values():
+            self.desk.changed["profile", account.name] = None
+            for quota in account.quotas.values():
+                for counter in quota.counters.values():
+                    counter.sequence = self.desk.sequence
+                    self.desk.changed[counter.entry] = counter
+
     def take(self, offset: int) -> Taken:
         """What has changed, with all events before `offset` in it."""
         desk = self.desk
@@ -185,7 +196,7 @@ class Quotas:
         """The partition's progress, behind all states that were taken; `emitted` is the sender's clock."""
         desk = self.desk
         stamp = desk.stamp(desk.sequence)
-        record = QuotaProgress(desk.partition, desk.offset, desk.clock, emitted, stamp)
+        record = QuotaProgress(desk.partition, desk.offset, desk.clock, emitted, stamp, desk.lag_ms)
         return progress_key(desk.partition), encode(record)
 
     def header(self) -> bytes:

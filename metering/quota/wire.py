@@ -114,7 +114,8 @@ class QuotaProgress(msgspec.Struct, tag="progress", tag_field="kind", frozen=Tru
     """The heartbeat of one partition (`quota.state`): "quiet" and "dead" look different.
 
     All states before it in the partition include events up to `offset`. `at` is the append time that
-    the fold has reached, `emitted` the sender's clock.
+    the fold has reached. `emitted` is the sender's clock, or, while the fold is behind the log, how far
+    it has come. `lag_ms` is the age that strict zones are made for.
     """
 
     partition: int
@@ -122,6 +123,7 @@ class QuotaProgress(msgspec.Struct, tag="progress", tag_field="kind", frozen=Tru
     at: int
     emitted: int
     version: str
+    lag_ms: int = 1_000
     v: int = FORMAT
 
 

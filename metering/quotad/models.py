@@ -42,6 +42,7 @@ CheckReason = Literal[
     "unknown_customer",
     "unknown_meter",
     "wrong_partition",
+    "reuse_last",
     "stale",
     "no_data",
 ]
@@ -77,7 +78,7 @@ class CheckRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CheckAnswer(msgspec.Struct, frozen=True):
-    """Whether to serve, and why. `stale` and `no_data` are answers by policy: nobody could be asked.
+    """Whether to serve, and why. Of `stale`, `no_data` and `reuse_last` nobody could be asked.
 
     `limit` decided. Usage that a `lease` covers is sent with it. Before `retry_after_ms` it stays as it is.
     """

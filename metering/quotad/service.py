@@ -65,7 +65,7 @@ class Quotad:
         return CheckAnswer(found.verdict == "allow", reason, found.limit, "", found.retry_after_ms)
 
     async def _in_turn(self, asked: BatchRequest, places: list[int], found: list[CheckAnswer | None]) -> None:
-        """A group that was not answered once is not waited for again: a batch takes one timeout."""
+        """Once nothing is known of a group it is not waited for again; a batch takes two timeouts at most."""
         unanswered: CheckAnswer | None = None
         for place in places:
             check = asked.checks[place]

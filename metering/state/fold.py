@@ -100,6 +100,12 @@ class Saved(NamedTuple):
     entries: Iterable[Entry]
     segments: Iterable[Segment]
     sequence: int = 0
+    revision: int = 0
+
+    @property
+    def state(self) -> tuple[int, int, int, bytes]:
+        """What tells one copy of a state from another."""
+        return self.offset, self.sequence, self.revision, self.header
 
 
 class Fold(Protocol):

@@ -11,7 +11,7 @@ from metering.records import encode, key
 from metering.state.calendar import hour_of, period_of
 from metering.state.fold import Entry, Output
 from metering.state.measure import Measure, refuse
-from metering.state.totals import DIGESTS, LARGEST_VALUES, Some, Total, record_of
+from metering.state.totals import DIGESTS, LARGEST_VALUES, Total, record_of
 
 TotalKey = tuple[str, str, Dimensions, int]  # customer, meter, dimensions, hour
 
@@ -23,6 +23,7 @@ class HourlyTable:
         self._totals: dict[TotalKey, Total] = {}
         self._changed: set[TotalKey] = set()  # to be published
         self._unsaved: set[TotalKey] = set()
+        self.moved = 0  # how often totals were replaced, or changes were taken
         self.periods: set[str] = set()  # billing periods that hold totals
         self._places: dict[tuple[str, str], list[TotalKey]] | None = None  # for `used`, once it is asked
 
@@ -77,18 +78,19 @@ class HourlyTable:
             self._places.setdefault(place[:2], []).append(place)
         return total
 
-    def add_sum(self, place: TotalKey, kind: Aggregation, quantity: int, some: Some) -> None:
-        """Count some events of a meter that sums, or keeps the extreme; `quantity` is theirs."""
+    def held(self, place: TotalKey, kind: Aggregation) -> Total:
+        """The total at a place; it may be kept as long as `moved` is the same. It is put down as changed."""
         total = self._totals.get(place)
         if total is None:
             total = self._new(place, kind)
-        total.add_some(quantity, some)
         self._changed.add(place)
         self._unsaved.add(place)
+        return total
 
     def put(self, event: UsageEvent, found: Measure, total: Total) -> None:
         """Put a corrected total in place of the one that a measure belongs to."""
         self._totals[_place(event, found)] = total
+        self.moved += 1
         self._changed.add(_place(event, found))
         self._unsaved.add(_place(event, found))
 
@@ -105,6 +107,7 @@ class HourlyTable:
     def take_records(self, topic: str, stamp: str, key_of: Callable[[TotalKey], bytes]) -> list[Output]:
         """The records of what has changed since the last call."""
         changed, self._changed = sorted(self._changed), set()
+        self.moved += 1
         return [
             Output(topic, key_of(place), encode(record_of(self._totals[place], *place, stamp)))
             for place in changed
@@ -113,6 +116,7 @@ class HourlyTable:
     def take_entries(self, upto: int) -> list[Entry]:
         """The entries of what has changed since the last call."""
         changed, self._unsaved = sorted(self._unsaved), set()
+        self.moved += 1
         return [Entry(place_key(place), self._totals[place].saved(), upto) for place in changed]
 
     def forget(self, is_final: Callable[[str], bool], upto: int) -> list[Entry]:
@@ -121,6 +125,7 @@ class HourlyTable:
         gone = sorted(place for place in self._totals if period_of(place[3]) in final) if final else []
         for place in gone:
             del self._totals[place]
+        self.moved += 1
         self.periods -= final
         self._places = None if gone else self._places
         return [Entry(place_key(place), None, upto) for place in gone]

@@ -7,10 +7,13 @@ Two topics a fold, as DESIGN §3.12 says: id segments (deleted after the horizon
 2. its pending outputs, in parts under their place and a name that is made of their content
 3. entries and, last, the position with that name, as one Kafka record batch: all or nothing
 
-A worker that finds a record of another between its own was replaced, or replaces one that is not gone:
-it ends before it publishes anything (`refuse_others`), so what was decided is answered by one alone.
+A position says where its writer took the journal to end. It counts when nothing that counts stands
+between that end and itself. So a checkpoint of a worker that was replaced, or one that the network
+delivers late, is left out; its writer finds the other's record and ends before it publishes anything
+(`overlaid`), and what was decided is answered by one alone. Who takes over writes its position anew at
+once, and writes again what such a checkpoint lies over, so that compaction keeps what counts.
 
-Reading takes the highest position, the highest version of each entry, the segments up to the
+Reading takes, of what counts, the highest position, the highest version of each entry, the segments up to the
 position and the pending outputs that the position names. Positions and pending outputs have their
 place in the log in their keys, and a checkpoint strikes out only those that lie behind its own
 position: a write of a worker that was replaced meanwhile stands beside the others whenever it
@@ -19,7 +22,7 @@ lands, and takes nothing away.
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from secrets import token_bytes
 
 import msgspec
@@ -30,7 +33,7 @@ from metering.errors import UserError
 from metering.state.fold import Changes, Entry, Output, Saved, Segment, place_in_log
 from metering.state.formats import FORMAT, entry_of, refuse_unreadable, segment_of
 from metering.state.journal_records import (
-    PENDING,
+    ENTRY,
     POSITION,
     Found,
     Pending,
@@ -39,14 +42,14 @@ from metering.state.journal_records import (
     cut,
     outputs_of,
     position_key,
-    put,
 )
 from metering.state.publish import Keyed, Publisher
-from metering.state.store import PARTITIONS_HINT
+from metering.state.store import PARTITIONS_HINT, Known
 from metering.stopping import stop
 
 READ_SECONDS = 120.0  # a journal is read at about 100 MB/s
 _WRITER_BYTES = 12
+_NOWHERE = (0, 0)  # struck out at the next occasion
 _pack = msgspec.msgpack.encode
 
 
@@ -76,48 +79,78 @@ class Journal:
         # By partition: keys and their places; a position that lies behind a place strikes its keys out.
         self._left: dict[int, dict[bytes, Place]] = {}
         self._revisions: dict[int, int] = {}
+        self._overlaid: dict[int, set[bytes]] = {}  # of the last reading
+        self._last: dict[int, int] = {}
 
     async def append(self, partition: int, changes: Changes) -> None:
         """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
         await self._append_segments(partition, changes.epoch, changes.segments)
-        pending = Pending.of(changes)
+        after, pending = self._end.get(partition), Pending.of(changes)
         parts = [Output(self._state_topic, place, part) for place, part in pending.parts.items()]
         await self._publisher.publish(partition, parts)
-        position = self._made(changes, changes.epoch, pending.name, changes.revision)
-        here, left = position.place, self._left.setdefault(partition, {})
+        made = self._made(changes, changes.epoch, pending.name)
+        here, left = made.place, self._left.setdefault(partition, {})
         passed = sorted(key for key, place in left.items() if place < here)
         records: list[Keyed] = [(key, None) for key in passed]
         records += [
-            (b"e" + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
+            (ENTRY + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
         ]
+        position = msgspec.structs.replace(made, after=after, records=len(records) + 1)
         records.append((position_key(position), _pack(position)))
         first = await self._publisher.append_at_once(self._state_topic, partition, records)
-        self._note_end(partition, len(parts), first, first + len(records))
+        self._note_end(partition, first - len(parts), first + len(records))
         for key in passed:
             del left[key]
         left.update(dict.fromkeys([*pending.parts, position_key(position)], here))
         self._note(partition, changes.revision)
 
-    def _note_end(self, partition: int, before: int, first: int, end: int) -> None:
-        """Remember where our records stand; `before` of them came in front of `first`."""
+    def _note_end(self, partition: int, first: int, end: int) -> None:
+        """Remember where our records stand: from `first` to `end`, when nobody wrote between them."""
         expected = self._end.get(partition)
-        if expected is not None and first - before != expected:
-            self._unknown[partition] = expected, first
+        if expected is not None and first != expected:
+            self._unknown[partition] = expected, end - 1
         self._end[partition] = end
 
-    async def refuse_others(self, partition: int) -> None:
-        """Replaced when another worker wrote between our records; what we wrote twice is our own."""
-        if partition not in self._unknown:
-            return
-        start, end = self._unknown.pop(partition)
-        async for key, value in _Reader(self._brokers, self._state_topic, partition).records(start, end):
-            if key[:1] == POSITION and self._is_others(value):
-                raise Replaced(
-                    f"another worker writes the journal {self._state_topic}, partition {partition}, too"
-                )
+    async def overlaid(self, partition: int) -> set[bytes] | None:
+        """What others wrote between our records: keys of entries that are to be written again.
 
-    def _is_others(self, value: bytes | None) -> bool:
-        return value is not None and msgspec.msgpack.decode(value, type=Position).writer != self._writer
+        None when there is nothing. Replaced when the other one knew of all that we had written.
+        """
+        if partition not in self._unknown:
+            return None
+        start, end = self._unknown.pop(partition)
+        keys, left = set(), self._left.setdefault(partition, {})
+        async for key, value in self._reader(partition).records(start, end):
+            if key[:1] == ENTRY:
+                keys.add(key[1:])
+            elif value is not None and key not in left:
+                if key[:1] == POSITION:
+                    self._refuse_successor(partition, start, value)
+                left[key] = _NOWHERE
+        return keys
+
+    def _refuse_successor(self, partition: int, start: int, value: bytes) -> None:
+        found = msgspec.msgpack.decode(value, type=Position)
+        if found.writer != self._writer and (found.after is None or found.after >= start):
+            raise Replaced(
+                f"another worker writes the journal {self._state_topic}, partition {partition}, too"
+            )
+
+    async def end(self, partition: int) -> int:
+        """Where the journal ends now."""
+        return await self._reader(partition).find_end()
+
+    def known(self, partition: int) -> Known:
+        """What we know of the journal; nobody has written since while it ends there."""
+        return Known(self._end.get(partition, -1), list(self._left.get(partition, ())))
+
+    def go_on(self, partition: int, known: Known) -> None:
+        """Take it that all records up to an end were read."""
+        self._end[partition] = known.end
+        self._left[partition] = dict.fromkeys(known.left, _NOWHERE)
+
+    def _reader(self, partition: int) -> "_Reader":
+        return _Reader(self._brokers, self._state_topic, partition)
 
     async def _append_segments(self, partition: int, epoch: int, segments: Iterable[Segment]) -> None:
         key = b"%d" % epoch  # offsets of another epoch are other events
@@ -126,18 +159,18 @@ class Journal:
 
     async def strike_out(self, partition: int) -> None:
         """Take everything back: from here on the journal is empty, also behind a compaction."""
-        reader = _Reader(self._brokers, self._state_topic, partition)
+        reader = self._reader(partition)
         keys = {key async for key, value in reader.records() if value is not None}
         # Positions first: a state that is half taken back is none.
         gone: list[Keyed] = [(key, None) for key in sorted(keys, key=lambda k: (k[:1] != POSITION, k))]
         await self._publisher.append(self._state_topic, partition, gone)
         self._left.pop(partition, None)
-        self._end.pop(partition, None)
+        self._end[partition] = await self.end(partition) if gone else reader.end
 
     async def write_whole(self, partition: int, epoch: int, saved: Saved) -> None:
         """Write a state of any size into a journal that was struck out; the position makes it valid."""
         await self._append_segments(partition, epoch, saved.segments)
-        records: list[Keyed] = [(b"e" + e.key, _pack((e.version, e.value))) for e in saved.entries]
+        records: list[Keyed] = [(ENTRY + e.key, _pack((e.version, e.value))) for e in saved.entries]
         await self._publisher.append(self._state_topic, partition, records)
         position = self._made(saved, epoch)
         mine = position_key(position)
@@ -146,23 +179,16 @@ class Journal:
         self._left.setdefault(partition, {})[mine] = position.place
 
     async def position(self, partition: int, epoch: int) -> int | None:
-        """The newest position in the journal; None when it is empty. Reads one record."""
-        place = await self.place(partition, epoch)
-        return place[0] if place else None
-
-    async def place(self, partition: int, epoch: int) -> tuple[int, int] | None:
-        """The newest position with its sequence."""
-        reader = _Reader(self._brokers, self._state_topic, partition)
-        async with aclosing(reader.records(-1)) as records:  # its deadline ends with it
+        """The newest position in the journal; None when it is empty. Reads one record, as a rule."""
+        async with aclosing(self._reader(partition).records(-1)) as records:  # its deadline ends with it
             async for key, value in records:
                 if key[:1] == POSITION and value is not None:
                     position = self._position(value, partition, epoch)
                     if position.epoch == epoch:
-                        self._end[partition] = reader.end
                         self._note(partition, position.revision)
-                        return position.offset, position.sequence
-        saved = await self.read(partition, epoch)
-        return (saved[0].offset, saved[0].sequence) if saved else None
+                        return position.offset
+        found = await self.read(partition, epoch)
+        return found[0].offset if found else None
 
     def revision(self, partition: int) -> int:
         """The newest catalog revision that was seen in the journal: with less, nobody may go on."""
@@ -174,42 +200,43 @@ class Journal:
     async def read(self, partition: int, epoch: int) -> tuple[Saved, list[Output]] | None:
         """The state that the journal holds and its pending outputs; None when it is empty."""
         found = await self._read_state(partition, epoch)
-        self._left[partition] = found.places()
+        self._end[partition], self._left[partition] = found.end, found.places()
+        self._overlaid[partition], self._last[partition] = found.overlaid, found.last
         self._note(partition, found.revision)
         position = found.newest(epoch)
         if position is None:
             return None
-        segments = await self._read_segments(partition, epoch, position.offset)
         saved = Saved(
             position.offset,
             position.header,
             [entry_of(Entry(k, body, version), epoch) for k, (version, body) in found.entries.items()],
-            segments,
+            await self._read_segments(partition, epoch, position.offset),
             position.sequence,
+            position.revision,
         )
         return saved, outputs_of(position, found.pending)
 
+    def is_newer(self, partition: int, known: Known) -> bool:
+        """Of the last `read`: whether a checkpoint that counts stands behind what was known."""
+        return self._last.get(partition, -1) >= known.end
+
+    def take_overlaid(self, partition: int) -> set[bytes]:
+        """Of the last `read`: keys of entries that stand behind those that count."""
+        return self._overlaid.pop(partition, set())
+
     async def _read_state(self, partition: int, epoch: int) -> Found:
-        found = Found()
-        reader = _Reader(self._brokers, self._state_topic, partition)
+        found, reader = Found(), self._reader(partition)
         async for key, value in reader.records():
-            if key[:1] == POSITION:
-                position = None if value is None else self._position(value, partition, epoch)
-                put(found.positions, key, position)
-            elif key[:1] == PENDING:
-                put(found.pending, key, value)
-            elif value is None:
-                found.entries.pop(key[1:], None)
-            else:
-                version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
-                if version >= found.entries.get(key[1:], (0, b""))[0]:
-                    found.entries[key[1:]] = version, body
-        self._end[partition] = reader.end
+            if key[:1] == POSITION and value is not None:
+                self._position(value, partition, epoch)
+            found.take(reader.at, key, value)
+        found.finish()
+        found.end = reader.end
         return found
 
-    def _made(self, state: Changes | Saved, epoch: int, pending: bytes = b"", revision: int = 0) -> Position:
-        made = (epoch, state.offset, state.header, self._partitions, FORMAT, pending, revision)
-        return Position(*made, state.sequence, self._writer)
+    def _made(self, state: Changes | Saved, epoch: int, pending: bytes = b"") -> Position:
+        made = (epoch, state.offset, state.header, self._partitions, FORMAT, pending)
+        return Position(*made, state.revision, state.sequence, self._writer)
 
     def _position(self, value: bytes, partition: int, epoch: int) -> Position:
         """A position, unless it says that this journal is not for us to write."""
@@ -249,11 +276,32 @@ class _Reader:
         self._topic = topic
         self._tp = TopicPartition(topic, partition)
         self.end = 0  # of the log, once it was read
+        self.at = -1  # the offset of the record in hand
 
     async def records(
         self, start: int = 0, end: int | None = None
     ) -> AsyncGenerator[tuple[bytes, bytes | None], None]:
         """Key and value of each record from `start` (-1: the last one) to the log's end, or until `end`."""
+        async with self._consumer() as consumer:
+            self.end = (await consumer.end_offsets([self._tp]))[self._tp]
+            end = self.end if end is None else end
+            first = (await consumer.beginning_offsets([self._tp]))[self._tp]
+            consumer.seek(self._tp, max(first, end - 1 if start < 0 else start))
+            while first < end and await consumer.position(self._tp) < end:
+                fetched = await consumer.getmany(self._tp, timeout_ms=1_000)
+                for record in fetched.get(self._tp, ()):
+                    if record.offset < end:
+                        self.at = record.offset
+                        yield record.key or b"", record.value
+
+    async def find_end(self) -> int:
+        """Where the log ends now."""
+        async with self._consumer() as consumer:
+            found: int = (await consumer.end_offsets([self._tp]))[self._tp]
+            return found
+
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncGenerator[AIOKafkaConsumer, None]:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._brokers,
             auto_offset_reset="earliest",
@@ -263,15 +311,7 @@ class _Reader:
             async with asyncio.timeout(READ_SECONDS):
                 await consumer.start()
                 consumer.assign([self._tp])
-                self.end = (await consumer.end_offsets([self._tp]))[self._tp]
-                end = self.end if end is None else end
-                first = (await consumer.beginning_offsets([self._tp]))[self._tp]
-                consumer.seek(self._tp, max(first, end - 1 if start < 0 else start))
-                while first < end and await consumer.position(self._tp) < end:
-                    fetched = await consumer.getmany(self._tp, timeout_ms=1_000)
-                    for record in fetched.get(self._tp, ()):
-                        if record.offset < end:
-                            yield record.key or b"", record.value
+                yield consumer
         except (KafkaError, TimeoutError) as error:
             raise UserError(
                 f"the journal {self._topic}, partition {self._tp.partition}, cannot be read: {error!r}",

@@ -9,7 +9,7 @@ import msgspec
 
 from metering.state.fold import Changes, Output, Segment, place_in_log
 
-POSITION, PENDING = b"p", b"o"  # and the place, 8 bytes; format 2 had no places here
+POSITION, PENDING, ENTRY = b"p", b"o", b"e"  # and the place, 8 bytes; format 2 had no places here
 _PLACE = struct.Struct(">Q")
 _NAME_BYTES = 12
 _SEGMENT_PART_BYTES = 4 << 20
@@ -32,6 +32,8 @@ class Position(msgspec.Struct, frozen=True):
     revision: int = 0  # the catalog revision that a rate fold's state was rated under
     sequence: int = 0  # tells states at one offset apart
     writer: bytes = b""
+    after: int | None = None  # the journal's end as the writer knew it
+    records: int = 1  # in its record batch; it is the last one
 
     @property
     def place(self) -> Place:
@@ -61,11 +63,60 @@ class Pending(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct):
-    """What stands in a journal, by key; positions of every epoch."""
+    """What stands in a journal, by key; positions of every epoch.
+
+    A checkpoint counts when its writer knew of the last one that counts. One of a worker that was
+    replaced, or that a network delivers late, is left out: what its owner decided meanwhile stands.
+    """
 
     positions: dict[bytes, Position] = {}
     entries: dict[bytes, tuple[int, bytes]] = {}
     pending: dict[bytes, bytes] = {}
+    overlaid: set[bytes] = set()  # keys of entries of checkpoints that do not count
+    stale: set[bytes] = set()  # keys of their positions
+    end: int = 0  # of the log
+    last: int = -1  # offset in the journal of the last position that counts
+    _waiting: list[tuple[int, bytes, bytes | None]] = []
+
+    def take(self, offset: int, key: bytes, value: bytes | None) -> None:
+        """One record, in the order of the log."""
+        self.end = offset + 1
+        if key[:1] == PENDING:
+            put(self.pending, key, value)
+            return
+        self._waiting.append((offset, key, value))
+        if key[:1] == POSITION and value is not None:
+            self._close_batch(offset, msgspec.msgpack.decode(value, type=Position))
+
+    def _close_batch(self, offset: int, position: Position) -> None:
+        first = offset - position.records + 1
+        batch = [record for record in self._waiting if record[0] >= first]
+        # Before it stands what is left of batches whose positions compaction took: they were passed.
+        self.finish(upto=first)
+        if position.after is not None and position.after <= self.last:
+            self.overlaid.update(key[1:] for _, key, _ in batch if key[:1] == ENTRY)
+            self.stale.add(batch[-1][1])
+            return
+        self.last = offset
+        self._apply(batch)
+
+    def finish(self, upto: int | None = None) -> None:
+        """Take what stands before an offset, or before the end, and has no position behind it."""
+        rest = [record for record in self._waiting if upto is None or record[0] < upto]
+        self._waiting = []
+        self._apply(rest)
+
+    def _apply(self, records: Iterable[tuple[int, bytes, bytes | None]]) -> None:
+        for _, key, value in records:
+            if key[:1] == POSITION:
+                found = None if value is None else msgspec.msgpack.decode(value, type=Position)
+                put(self.positions, key, found)
+            elif value is None:
+                self.entries.pop(key[1:], None)
+            else:
+                version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
+                if version >= self.entries.get(key[1:], (0, b""))[0]:
+                    self.entries[key[1:]] = version, body
 
     def newest(self, epoch: int) -> Position | None:
         """The highest position of an epoch; of two at one place the one of the newer revision.
@@ -83,7 +134,8 @@ class Found(msgspec.Struct):
     def places(self) -> dict[bytes, Place]:
         """The keys that a later checkpoint strikes out, and the places that it must have passed."""
         places = {key: p.place for key, p in self.positions.items()}
-        return places | {key: (_place_of(key), _ANY_SEQUENCE) for key in self.pending}
+        places |= {key: (_place_of(key), _ANY_SEQUENCE) for key in self.pending}
+        return places | dict.fromkeys(self.stale, (0, 0))
 
 
 def key_at(kind: bytes, place: int) -> bytes:
@@ -92,9 +144,9 @@ def key_at(kind: bytes, place: int) -> bytes:
 
 
 def position_key(position: Position) -> bytes:
-    """The key of a position: what was rated under one revision takes nothing of another's away."""
+    """The key of a position: what was rated under one revision, or by one worker, takes nothing away."""
     place, sequence = position.place
-    return key_at(POSITION, place) + b"%d.%d" % (position.revision, sequence)
+    return key_at(POSITION, place) + b"%d.%d." % (position.revision, sequence) + position.writer
 
 
 def _place_of(key: bytes) -> int:

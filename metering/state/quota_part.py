@@ -41,6 +41,7 @@ class _Header(msgspec.Struct, array_like=True):
     quotas: bytes
     requests: int | None  # the next offset of the requests
     facts: int  # of the facts
+    has_moved: bool = False  # to another partition, where nobody was told yet
 
 
 class Unreadable(NamedTuple):
@@ -55,7 +56,7 @@ def header_of_child(header: bytes) -> bytes:
     if not header:
         return header
     held = msgspec.msgpack.decode(header, type=_Header)
-    return msgspec.msgpack.encode(msgspec.structs.replace(held, requests=None))
+    return msgspec.msgpack.encode(msgspec.structs.replace(held, requests=None, has_moved=True))
 
 
 def account_of_entry(raw: bytes) -> str | None:
@@ -84,7 +85,7 @@ class QuotaPart:
         self._catalog: Catalog | None = None
         self._quotas = Quotas(partition, self._owns, epoch=epoch, lag_ms=rules.lag_ms, history=self._history)
         self._post = self._quotas.post
-        self._in_force = False
+        self._in_force = self._has_moved = False
         self._facts = 0
         self._waiting: list[tuple[int, Fact]] = []
         self._replies: list[Output] = []
@@ -120,6 +121,9 @@ class QuotaPart:
     def _put_in_force(self, catalog: Catalog) -> None:
         self._catalog, self._in_force = catalog, True
         self._quotas.adopt(catalog)
+        if self._has_moved:
+            self._has_moved, self._dirty = False, True
+            self._quotas.say_again()
         waiting, self._waiting = self._waiting, []
         for offset, fact in waiting:
             self.learn(offset, fact)
@@ -199,6 +203,11 @@ class QuotaPart:
         return self._quotas.desk.sequence
 
     @property
+    def clock(self) -> int:
+        """The append time that the fold has reached (epoch ms); 0 before the first record."""
+        return self._quotas.desk.clock
+
+    @property
     def is_urgent(self) -> bool:
         """Whether a decision has changed or a reply waits: publish at once."""
         return self._quotas.is_urgent or bool(self._replies)
@@ -236,13 +245,15 @@ class QuotaPart:
 
     def header(self) -> bytes:
         """The small state that goes with the entries."""
-        return msgspec.msgpack.encode(_Header(self._quotas.header(), self.requests, self._facts))
+        return msgspec.msgpack.encode(
+            _Header(self._quotas.header(), self.requests, self._facts, self._has_moved)
+        )
 
     def restore(self, header: bytes, entries: Sequence[tuple[bytes, bytes]]) -> None:
         """Take back a durable copy; an empty header is that of a time before quotas."""
         if not header:
             return
         found = msgspec.msgpack.decode(header, type=_Header)
-        self.requests, self._facts = found.requests, found.facts
+        self.requests, self._facts, self._has_moved = found.requests, found.facts, found.has_moved
         others = self._quotas.restore(found.quotas, entries)
         assert not others, f"not an entry of quotas: {others[0][0]!r}"

@@ -92,8 +92,7 @@ class RowBatch:
     def identify(self, seen: SeenIds) -> None:
         """Find the identity and the content of each row, and which were accepted before."""
         rows = self.rows
-        texts = "\n".join(map("\0".join, zip(rows.customers, rows.sources, rows.ids, strict=True)))
-        self.identities = fingerprints(texts.encode("utf-8", "surrogatepass").split(b"\n"))
+        self.identities = fingerprints(rows.names)
         self._contents = contents_of(rows)
         packed = np.empty((len(rows), ID_BYTES), np.uint8)
         packed[:, :IDENTITY_BYTES] = np.frombuffer(b"".join(self.identities), np.uint8).reshape(len(rows), -1)
@@ -191,14 +190,15 @@ class RowBatch:
         )
         found: dict[tuple[int, str], list[int]] = {}
         for place, (number, some) in enumerate(zip(numbers.tolist(), map(Some._make, somes), strict=True)):
-            for total, kind, which in self._groups.groups[number].totals:
+            group = self._groups.groups[number]
+            for total, which in zip(group.totals(self._table), group.numbers, strict=True):
                 if which is None:
-                    self._table.add_sum(total, kind, some.events * ONE, some)
+                    total.add_some(some.events * ONE, some)
                     continue
-                how = kind if kind in ("max", "min") else "sum"
+                how = total.kind if total.kind in ("max", "min") else "sum"
                 if (which, how) not in found:
                     found[which, how] = _quantities(part, which, how, chosen, groups, count)
-                self._table.add_sum(total, kind, found[which, how][place], some)
+                total.add_some(found[which, how][place], some)
 
 
 def _quantities(part: Part, which: int, how: str, chosen: Flags, groups: Places, count: int) -> list[int]:

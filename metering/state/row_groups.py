@@ -14,6 +14,7 @@ from metering.state.amendments import RESERVED
 from metering.state.calendar import HOUR_MS
 from metering.state.hourly_table import HourlyTable, TotalKey
 from metering.state.measure import is_dimension
+from metering.state.totals import Total
 
 Path = tuple[str, ...]
 NONE = -1  # no group: see `measure`
@@ -40,10 +41,23 @@ class Layout(NamedTuple):
         return next(n for n, (path, _) in enumerate(self.numbers) if path == meter.value_path)
 
 
-class Group(NamedTuple):
-    """The totals that a row of this group changes, each with the number that it takes."""
+class Group:
+    """The totals that a row of this group changes, each with the number that it takes (None: it counts)."""
 
-    totals: tuple[tuple[TotalKey, Aggregation, int | None], ...]
+    __slots__ = ("_places", "_totals", "_when", "numbers")
+
+    def __init__(self, places: list[tuple[TotalKey, Aggregation]], numbers: list[int | None]) -> None:
+        self._places = places
+        self._totals: list[Total] = []
+        self._when = -1
+        self.numbers = numbers
+
+    def totals(self, table: HourlyTable) -> list[Total]:
+        """The totals themselves; they are put down as changed."""
+        if self._when != table.moved:
+            self._totals = [table.held(place, kind) for place, kind in self._places]
+            self._when = table.moved
+        return self._totals
 
 
 class RowGroups:
@@ -96,32 +110,32 @@ class RowGroups:
         customer, hour, *texts = place
         assert isinstance(customer, str)
         assert isinstance(hour, int)
-        found = self._totals(layout, customer, hour, dict(zip(layout.texts, map(str, texts), strict=True)))
+        found = self._group(layout, customer, hour, dict(zip(layout.texts, map(str, texts), strict=True)))
         number = NONE
         if found is not None:
             number = len(self.groups)
-            self.groups.append(Group(tuple(found)))
+            self.groups.append(found)
         layout.known[place] = number
         return number
 
-    def _totals(
-        self, layout: Layout, customer: str, hour: int, texts: dict[Path, str]
-    ) -> list[tuple[TotalKey, Aggregation, int | None]] | None:
+    def _group(self, layout: Layout, customer: str, hour: int, texts: dict[Path, str]) -> Group | None:
         starts, ends = hour * 1_000, hour * 1_000 + HOUR_MS
         if not self._counts(customer, starts, ends):
             return None
         if any(starts < meter.start_ms < ends for meter in layout.meters):
             return None
         in_force = [meter for meter in layout.meters if meter.start_ms <= starts]
-        totals = []
+        places: list[tuple[TotalKey, Aggregation]] = []
+        numbers = []
         for meter in in_force:
             if all(texts[path] in wanted for path, wanted in meter.filters):
                 dimensions = _dimensions(meter, texts)
                 place = (customer, meter.id, dimensions, hour) if dimensions is not None else None
                 if place is None or self._table.kind(place) not in (None, meter.aggregation):
                     return None
-                totals.append((place, meter.aggregation, layout.number_of(meter)))
-        return totals if in_force else None
+                places.append((place, meter.aggregation))
+                numbers.append(layout.number_of(meter))
+        return Group(places, numbers) if in_force else None
 
     def _counts(self, customer: str, starts: int, ends: int) -> bool:
         found = self.catalog.customer(customer)

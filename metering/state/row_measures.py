@@ -66,13 +66,13 @@ class _Columns:
 
     def part(self, layout: Layout, groups: RowGroups) -> Part:
         """These rows as the events of a type are read."""
-        keys = list(zip(self._customers, self._hours, *map(self._texts, layout.texts), strict=True))
-        found = list(map(layout.known.get, keys))
+        texts = [self._texts(path) for path in layout.texts]
+        found = self._found(layout, texts)
         if None in found:
-            for key in dict.fromkeys(keys):
+            for key in dict.fromkeys(zip(self._customers, self._hours, *texts, strict=True)):
                 if key not in layout.known:
                     groups.make(layout, key)
-            found = list(map(layout.known.get, keys))
+            found = self._found(layout, texts)
         numbers = []
         codes = np.array(found, np.int64)
         for path, scale in layout.numbers:
@@ -80,6 +80,9 @@ class _Columns:
             codes[column.column < 0] = NONE
             numbers.append(column)
         return Part(self._places, codes, tuple(numbers))
+
+    def _found(self, layout: Layout, texts: list[list[str]]) -> list[int | None]:
+        return list(map(layout.known.get, zip(self._customers, self._hours, *texts, strict=True)))
 
     def _texts(self, path: Path) -> list[str]:
         """The texts at a path, as `measure` reads them."""

@@ -1,8 +1,8 @@
 """The local durable copy of one partition's state: a RocksDB of its own, one write batch a step.
 
-Layout: `i` identity, `p` position and header, `o` what is not yet published, `e<key>` entries,
-`s<day><first>` id segments. A write batch is atomic, so a crash leaves the state before or after
-it, never between.
+Layout: `i` identity, `p` position and header, `o` what is not yet published, `j` what was known of the
+journal, `e<key>` entries, `s<day><first>` id segments. A write batch is atomic, so a crash leaves the
+state before or after it, never between.
 """
 
 import struct
@@ -24,7 +24,7 @@ PARTITIONS_HINT = (
 )
 DISK_HINT = "give its disk more space, then start the worker: nothing was acknowledged, a restart is exact"
 _ENTRY, _SEGMENT = b"e", b"s"
-_IDENTITY, _POSITION, _PENDING = b"i", b"p", b"o"
+_IDENTITY, _POSITION, _PENDING, _JOURNAL = b"i", b"p", b"o", b"j"
 _SEGMENT_KEY = struct.Struct(">cIQ")  # kind, day, first offset
 _CACHE_BYTES = 32 << 20
 _WRITE_BUFFER_BYTES = 16 << 20
@@ -45,10 +45,18 @@ class Identity(msgspec.Struct, frozen=True):
         return f"{where}, epoch {self.epoch} ({self.fold}, format {self.format})"
 
 
+class Known(msgspec.Struct, frozen=True, array_like=True):
+    """Where a journal ended, and the keys that its next position strikes out."""
+
+    end: int = -1
+    left: list[bytes] = []
+
+
 class _Position(msgspec.Struct, frozen=True):
     offset: int
     header: bytes
     sequence: int = 0
+    revision: int = 0
 
 
 _pack = msgspec.msgpack.encode
@@ -132,10 +140,11 @@ class Store:
         batch.put(_PENDING, _pack(changes))
         self._write(batch)
 
-    def settle(self, changes: Changes) -> None:
+    def settle(self, changes: Changes, journal: Known) -> None:
         """Last step of a checkpoint: its outputs are on Kafka; expired ids go."""
         batch = WriteBatch(raw_mode=True)
         batch.delete(_PENDING)
+        batch.put(_JOURNAL, _pack(journal))
         if changes.expired_before > 0:
             expired = _SEGMENT_KEY.pack(_SEGMENT, changes.expired_before, 0)
             batch.delete_range(_SEGMENT, expired)
@@ -146,13 +155,16 @@ class Store:
         found = self._db.get(_PENDING)
         return msgspec.msgpack.decode(found, type=Changes) if found is not None else None
 
-    def place(self) -> tuple[int, int] | None:
-        """The position and the sequence of the saved state; None when there is none."""
-        found = self._db.get(_POSITION)
-        if found is None:
-            return None
-        position = msgspec.msgpack.decode(found, type=_Position)
-        return position.offset, position.sequence
+    def known(self) -> Known:
+        """What was known of the journal when the last checkpoint was complete."""
+        found = self._db.get(_JOURNAL)
+        return msgspec.msgpack.decode(found, type=Known) if found is not None else Known()
+
+    def entry(self, place: bytes) -> Entry:
+        """One entry as it is now; without a value when there is none."""
+        found = self._db.get(_ENTRY + place)
+        version, body = msgspec.msgpack.decode(found, type=tuple[int, bytes]) if found else (0, None)
+        return entry_of(Entry(place, body, version), self._epoch)
 
     def load(self) -> Saved | None:
         """The saved state; None when there is none."""
@@ -160,11 +172,13 @@ class Store:
         if found is None:
             return None
         position = msgspec.msgpack.decode(found, type=_Position)
-        return Saved(position.offset, position.header, self._entries(), self._segments(), position.sequence)
+        state = position.offset, position.header, self._entries(), self._segments()
+        return Saved(*state, position.sequence, position.revision)
 
     def replace(self, saved: Saved) -> None:
         """Take a state that was rebuilt from the journal in place of what is here."""
-        for kind in (_POSITION, _PENDING, _ENTRY, _SEGMENT):  # no position: no state, should we die here
+        # The position first: without it there is no state, should we die here.
+        for kind in (_POSITION, _PENDING, _JOURNAL, _ENTRY, _SEGMENT):
             for found in [place for place, _ in self._scan(kind)]:
                 del self._db[found]
         batch = WriteBatch(raw_mode=True)
@@ -219,7 +233,7 @@ def _mismatch_hint(held: Identity, wanted: Identity) -> str:
 
 
 def _position_of(state: Changes | Saved) -> _Position:
-    return _Position(state.offset, state.header, state.sequence)
+    return _Position(state.offset, state.header, state.sequence, state.revision)
 
 
 def _put_changes(

@@ -120,6 +120,7 @@ class World:
             }
         )
         self.fake.faults.decide = self.fault
+        self.config = CONFIG.model_copy(update={"meter_stream": self.chance.random() < 0.3})
         self.faulty = faulty
         self.ledger = Ledger(MEMORY, "sim")
         self.requests = self.faults = 0
@@ -155,7 +156,7 @@ class World:
                 self.books,
                 self.ledger,
                 self.provider(),
-                config=CONFIG,
+                config=self.config,
                 clock=lambda: self.now,
                 sleep=self.sleep,
                 pace=pace,

@@ -1,5 +1,6 @@
 """What goes wrong around us: a state and a message each, nobody else stops, nothing is lost."""
 
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from billing_sync.config import BillingConfig, CustomerRule
 from billing_sync.desk import Desk, Who
 from billing_sync.exchange import QUIET_SECONDS
+from metering.errors import UserError
 from tests.billing_sync.office import DAY, HOUR, METERED, Office
 from tests.billing_sync.world import closed
 
@@ -68,6 +70,12 @@ def test_an_invoice_that_somebody_finalized_by_hand_is_blocked_and_others_go_on(
     assert "no longer editable" in blocked.reason
     assert totals(o) == [323]
     assert [customer for customer, _, _ in work.waits] == [blocked.plan.customer]
+    o.fake.state.put({**o.objects("invoice")[-1], "status": "void"})
+    for _ in range(2):  # the second one finds that it is under way
+        with suppress(UserError):
+            Desk(o.ledger, ANN, o.now).reopen(blocked.plan.customer, "2023-11", o.reconciler()._provider)
+    o.work().run()
+    assert totals(o) == [323, 323]
 
 
 def test_a_line_added_by_hand_to_a_draft_is_never_finalized(o: Office) -> None:

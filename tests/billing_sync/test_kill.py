@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from billing_sync.ledger import Ledger
 from billing_sync.stripe_fake.server import running
 from tests.billing_sync.victim import CUSTOMERS
@@ -14,6 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 KILLS, DEADLINE = 8, 90.0
 
 
+@pytest.mark.timeout(500)
 def test_a_sender_that_is_killed_again_and_again_bills_each_cent_once(tmp_path: Path) -> None:
     path, chance, killed = tmp_path / "ledger.sqlite3", random.Random(5), 0
     with running(tmp_path / "fake.sqlite3") as (base, fake):

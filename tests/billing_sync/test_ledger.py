@@ -32,6 +32,14 @@ def test_a_plan_comes_back_as_it_was(ledger: Ledger) -> None:
     assert ledger.carry("acme", "USD") == plan.carry_out
 
 
+def test_what_changed_since_a_moment_is_told(ledger: Ledger) -> None:
+    for number, customer in enumerate(("acme", "zeta")):
+        ledger.add_plan(plan_invoice(closed(customer), 0), NOW + number)
+    assert [e.plan.customer for e in ledger.entries(since=NOW + 1)] == ["zeta"]
+    ledger.set_state(ledger.entries()[0].plan.id, "inflight", now=NOW + 5)
+    assert [e.plan.customer for e in ledger.entries(since=NOW + 2)] == ["acme"]
+
+
 def test_a_plan_made_with_an_older_carry_is_not_written(ledger: Ledger) -> None:
     ledger.add_plan(plan_invoice(closed(), 0))
     stale = plan_invoice(closed("acme", "2023-12"), 0)
@@ -124,6 +132,7 @@ def test_both_databases_have_the_same_tables(place: str) -> None:
     names = inspect(engine).get_table_names()
     engine.dispose()
     wanted = "action carry claim correction hold invoice ledger_schema mark meter_hour parked person request"
+    wanted += " subscribed subscription"
     assert sorted(names) == wanted.split()
 
 

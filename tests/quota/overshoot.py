@@ -37,6 +37,7 @@ class Case:
     lag_ms: int
     seconds: int = 6  # until the limit is reached
     faults: bool = True
+    starved_ms: int = 0  # how much later records come to every second client, from the middle on
 
     @property
     def limit(self) -> int:
@@ -216,8 +217,10 @@ class World:
     def publish(self) -> None:
         self.last_take = self.now
         records = [*self.owner.take(self.offset).states, self.owner.heartbeat(self.now)]
-        for client in self.clients:
-            self.at(self.jittered(self.way), "records", (client, records))
+        is_starving = self.now - START > self.case.seconds * 500
+        for place, client in enumerate(self.clients):
+            late = self.case.starved_ms if place % 2 and is_starving else 0
+            self.at(self.jittered(self.way) + late, "records", (client, records))
 
     def do_records(self, load: tuple[Client, list[tuple[bytes, bytes | None]]]) -> None:
         client, records = load

@@ -63,6 +63,19 @@ def test_what_this_client_has_sent_counts_until_a_state_includes_it() -> None:
     assert client.check(11).reason == "limit_reached"
 
 
+def test_a_customer_that_moves_to_another_partition_takes_its_states_along() -> None:
+    client = Client()
+    client.view.note_own("a", "tokens", 60 * ONE, offset=1_000)
+    moved = quotas(catalog({"limits": [LIMIT]}), epoch=2)
+    moved.advance(client.now)
+    moved.post("a", "tokens", (), client.now, 60 * ONE)
+    moved.say_again()
+    for key, value in [*moved.take(0).states, moved.heartbeat(client.now)]:
+        client.view.apply(key, value, 1, client.now)
+    assert client.check(30).reason == "strict_zone"  # counted once
+    assert client.check(41).reason == "limit_reached"
+
+
 def test_own_usage_behind_the_state_still_counts() -> None:
     client = Client()
     client.used_elsewhere(10)

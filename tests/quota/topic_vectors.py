@@ -22,9 +22,11 @@ Step = dict[str, Any]
 class Story:
     """An owner, and what a reader sees and is asked; `at` of a step is the reader's own clock."""
 
-    def __init__(self, title: str, *limits: dict[str, Any], skew: int = 0, **more: Any) -> None:
+    def __init__(
+        self, title: str, *limits: dict[str, Any], skew: int = 0, lag_ms: int = 1_000, **more: Any
+    ) -> None:
         self.title = title
-        self.owner: Quotas = quotas(catalog({"limits": limits or [LIMIT], **more}))
+        self.owner: Quotas = quotas(catalog({"limits": limits or [LIMIT], **more}), lag_ms=lag_ms)
         self.now, self.skew, self.offset = START, skew, 0
         self.steps: list[Step] = []
 
@@ -257,7 +259,19 @@ def own_usage() -> list[Story]:
         .begin()
         .own(90, None, "b")
         .check(11, "deny limit_reached all"),
+        _moved(),
     ]
+
+
+def _moved() -> Story:
+    """A topic has got more partitions: offsets of the one before mean nothing any more."""
+    one = Story("a customer that has moved to another partition").begin()
+    one.used(1).own(60, 5).states().check(40, "deny limit_reached l")
+    profile = next(s["record"] for s in one.steps if '"profile"' in s["record"]["key"])
+    one.record(profile["key"].encode(), profile["value"].encode(), 1)
+    beat = {"kind": "progress", "partition": 1, "offset": 0, "at": one.now, "emitted": one.now}
+    one.record(b'["progress",1]', json.dumps({**beat, "version": "1"}).encode(), 1)
+    return one.check(97, "allow ok").own(60, 0).check(40, "deny limit_reached l")
 
 
 def windows() -> list[Story]:
@@ -294,6 +308,28 @@ def trust() -> list[Story]:
     soft = {**LIMIT, "kind": "soft"}
     return [
         Story("before the topic is read the owner is asked").check(1, "reserve not_ready"),
+        Story("a view that is behind: the strict zone is as wide as it is old")
+        .begin()
+        .used(20)
+        .wait(62_000)
+        .sync()
+        .wait(1_500)
+        .check(79, "allow ok")
+        .wait(1_500)
+        .check(78, "allow ok")
+        .check(79, "reserve behind l")
+        .check(80, "reserve strict_zone l")
+        .check(81, "deny limit_reached l")
+        .check(0, "allow ok"),
+        Story("how old a view may be is in the heartbeat", lag_ms=200)
+        .begin()
+        .wait(3_000)
+        .check(90, "allow ok")
+        .check(91, "reserve behind l"),
+        Story("what has no bound is never behind", {**LIMIT, "kind": "soft"})
+        .begin()
+        .wait(30_000)
+        .check(500, "allow ok"),
         Story("the view is too old: a hard limit denies")
         .begin()
         .wait(60_000)

@@ -75,6 +75,9 @@ def test_every_reply_of_the_owner_is_an_answer() -> None:
 def test_every_answer_of_a_client_is_one_of_quotads() -> None:
     source = (ROOT / "metering" / "quota" / "local.py").read_text()
     said = set(re.findall(r'Answer\((?:"allow"|"deny"|gate\.card\.when_stale), "(\w+)"', source))
+    source = (ROOT / "metering" / "client" / "quotas.py").read_text()
+    said |= set(re.findall(r'Decision\([^,(]+, "(\w+)"', source))
+    assert {"reuse_last", "stale", "no_data"} <= said
     assert len(said) > 5
     assert said <= set(get_args(CheckReason))
 

@@ -156,7 +156,7 @@ def test_a_state_of_before_does_not_go_on_with_less_than_the_revision_that_anoth
         held = Store(deployment.home / "state", Identity(FORMAT, "r", "hourly", 0, 1))
         ours = msgspec.structs.replace(BEFORE, outputs=[], revision=1)
         held.write(ours)
-        held.settle(ours)
+        held.settle(ours, journal.known(0))
         await journal.append(0, ours)
         other = opening.journal(deployment, journal._publisher, Names(deployment).events)
         await other.append(0, msgspec.structs.replace(ours, revision=2))

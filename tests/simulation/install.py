@@ -128,7 +128,7 @@ def installed(world: World) -> Iterator[None]:
         (store, "ReadOptions", object),
         (store, "_options", lambda: None),
         (event_rows, "SMALLEST_BYTES", jitter.choice([1, 600, event_rows.SMALLEST_BYTES])),
-        *((module, "log", log) for module in (worker, sink, writer, checkpoint, publish)),
+        *((module, "log", log) for module in (worker, quota_service, sink, writer, checkpoint, publish)),
     ]
     with ExitStack() as stack:
         for module, name, value in places:

@@ -17,7 +17,7 @@ from metering.sinks.writer import Origin
 from metering.state import dedupe
 from metering.state.checkpoint import DurableFold, Verdict
 from metering.state.dedupe import SeenIds
-from metering.state.fold import Changes, Chunk
+from metering.state.fold import Changes, Chunk, Output, Saved
 from metering.state.rate_state import RateState
 from metering.worker import Worker
 from tests.simulation.database import Table
@@ -99,7 +99,7 @@ async def publish_before_journal(durable: DurableFold) -> int | None:
             for one in waiting:
                 await durable._journal.append(durable.partition, one)
             waiting.clear()
-        durable._store.settle(changes)
+        durable._store.settle(changes, durable._journal.known(durable.partition))
         durable.saved_offset, durable.saved = changes.offset, snapshot
         return changes.offset
 
@@ -116,7 +116,7 @@ async def settle_before_publish(durable: DurableFold) -> int | None:
         snapshot = durable._snapshot()
         durable._store.write(changes)
         await durable._journal.append(durable.partition, changes)
-        durable._store.settle(changes)
+        durable._store.settle(changes, durable._journal.known(durable.partition))
         await durable._publisher.publish_results(durable.partition, changes.outputs)
         durable.saved_offset, durable.saved = changes.offset, snapshot
         return changes.offset
@@ -153,12 +153,10 @@ async def any_catalog(worker: Worker, _revision: int = 0) -> Any:
 _wait_for_catalog = Worker._wait_for_catalog
 
 
-async def publish_when_rebuilt(durable: DurableFold) -> None:
+async def publish_when_rebuilt(durable: DurableFold, saved: Saved, outputs: Sequence[Output]) -> None:
     """Take the state over before its pending outputs are published."""
-    found = await durable._journal.read(durable.partition, durable._epoch)
-    assert found is not None
-    durable._store.replace(found[0])
-    await durable._publisher.publish_results(durable.partition, found[1])
+    durable._store.replace(saved)
+    await durable._publisher.publish_results(durable.partition, outputs)
 
 
 # -- the database and the sink -------------------------------------------------------------------
@@ -216,6 +214,7 @@ _SAVING = _focus("crash", "power loss", "machine lost", "answer lost", "slow")
 _STORING = _focus("sink crash", "sink freeze", "database crash", "insert refused", "insert answer lost")
 _BILLING = _focus("billing crash", "provider failed", "provider answer lost")
 _AWAY = _focus("retention", "machine lost")
+_LATE = _focus("request late", "request doubled")
 
 BROKEN = (
     Broken("seek to the state's position", Worker, "_start_of", trust_the_group),
@@ -227,9 +226,9 @@ BROKEN = (
     Broken("deduplication", dedupe, "fingerprints", never_the_same),
     Broken("ids are part of the state", SeenIds, "restore", forget_ids),
     Broken("ids outlive the oldest event", topics, "_EVENT_DAYS", 1, 60, _AWAY),
-    Broken("version order in the rate fold", RateState, "keep", keep_the_last, 150),
+    Broken("version order in the rate fold", RateState, "keep", keep_the_last, 450),
     Broken("catalog not older than the state", Worker, "_wait_for_catalog", any_catalog, 200),
-    Broken("version order in the database", Table, "is_newer", last_insert_wins, 60),
+    Broken("version order in the database", Table, "is_newer", last_insert_wins, 60, _LATE),
     Broken("rows replace by key", Table, "place_of", place_of_its_own),
     Broken("rows before their position", Sink, "flush", position_before_rows, 60, _STORING),
     Broken("a close agrees with its rows", books, "_problem", no_problem, 60, _STORING),

@@ -317,6 +317,26 @@ def test_quotas_move_with_their_customer_to_a_new_partition() -> None:
     assert (child.state().posted, child.state().reserved) == (str(65 * ONE), str(30 * ONE))
 
 
+def test_readers_are_told_where_a_customer_is_before_it_uses_anything() -> None:
+    life = Life()
+    life.feed(use(1, 60))
+    life.checkpoint()
+    assert life.saved is not None
+    to = partition_of("a", 2)
+    moved = meter_child(life.saved, BOOK, to, 2)
+    child = Life(to, 2, saved=moved, entries={entry.key: entry for entry in moved.entries})
+    assert child.fold.quotas is not None
+    assert child.fold.quotas.is_urgent
+    changes = child.checkpoint()
+    assert changes is not None
+    told = [decode_state(o.value) for o in changes.outputs if o.topic == "states" and o.value]
+    assert "a" in {record.customer for record in told if isinstance(record, QuotaProfile)}
+    assert child.state().posted == str(60 * ONE)
+    again = child.again(partition=to, partitions=2)
+    assert again.fold.quotas is not None
+    assert not again.fold.quotas.is_urgent
+
+
 def test_a_request_in_a_partition_that_is_not_its_customers_is_refused() -> None:
     wrong = 1 - partition_of("a", 2)
     life = Life(wrong, 2)

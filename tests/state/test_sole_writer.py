@@ -9,6 +9,7 @@ from metering.settings import Settings
 from metering.state.checkpoint import DurableFold
 from metering.state.fold import Output
 from metering.state.journal import Journal, Replaced, _Reader
+from metering.state.journal_records import Found
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.quota_part import QuotaRules
 from metering.state.store import Identity, Store
@@ -57,16 +58,59 @@ def test_a_worker_that_was_replaced_grants_nothing(deployment: Settings, tmp_pat
         with pytest.raises(Replaced):
             await old.checkpoint()
         assert await granted(made) == ["client of the new"]
-        ask(new, "m", "another", 1)
-        with pytest.raises(Replaced):  # the other's record stands between: read it before going on
-            await new.checkpoint()
+        ask(new, "m", "greedy", 1)
+        await new.checkpoint()  # what the old one decided counts for nothing
         old.close()
         new.close()
-        again = await worker(made, tmp_path / "new")
-        ask(again, "k", "another", 2, NOW + 6_000)
-        await again.checkpoint()
-        assert "another" not in await granted(made)
-        again.close()
+        for folder in ("new", "old", "another"):
+            again = await worker(made, tmp_path / folder)
+            ask(again, folder, "greedy", 2)
+            await again.checkpoint()
+            again.close()
+        assert set(await granted(made)) == {"client of the new"}
+
+    bench(deployment, work)
+
+
+async def compacted(made: Bench, topic: str) -> Found:
+    """What a reader finds when compaction has left the last record of each key."""
+    reader, last, found = _Reader(made.settings.brokers(), topic, 0), {}, Found()
+    async for key, value in reader.records():
+        last[key] = reader.at, value
+    for key, (offset, value) in sorted(last.items(), key=lambda item: item[1][0]):
+        found.take(offset, key, value)
+    found.finish()
+    return found
+
+
+@pytest.mark.parametrize("is_idle", [False, True])
+def test_a_late_entry_is_not_the_one_that_compaction_keeps(
+    deployment: Settings, tmp_path: Path, is_idle: bool
+) -> None:
+    """A worker that was replaced writes the total of an hour as it was one event before."""
+
+    async def work(made: Bench) -> None:
+        old = await worker(made, tmp_path / "old")
+        old.offer([chunk(0, [use(1, 10)])], BOOK)
+        await old.checkpoint()
+        new = await worker(made, tmp_path / "new")
+        new.offer([chunk(1, [use(2, 20), use(3, 30)])], BOOK)
+        await new.checkpoint()
+        old.offer([chunk(1, [use(2, 20)])], BOOK)
+        with pytest.raises(Replaced):
+            await old.checkpoint()
+        if is_idle:
+            await new.mend()
+        else:
+            ask(new, "n", "client", 0)  # its checkpoint does not touch the total
+            await new.checkpoint()
+        ours = new._store.load()
+        assert ours is not None
+        expected = {entry.key: entry.value for entry in ours.entries}
+        old.close()
+        new.close()
+        left = await compacted(made, made.names.meter_state)
+        assert {key: value for key, (_, value) in left.entries.items()} == expected
 
     bench(deployment, work)
 
