@@ -63,6 +63,19 @@ bench-quota: $(READY) ## a client's check and the fold's post of an event, in na
 bench-overshoot: $(READY) ## how far clients pass a hard limit, beside the published bounds
 	$(BIN)/python -m tests.quota.overshoot
 
+dashboards: $(READY) ## generate the dashboards and their provisioning anew
+	$(BIN)/python -W ignore -m dashboards.generate
+
+preview: $(READY) ## the dashboards' numbers of the last demo as pages, in dashboards/preview
+	METERING_DATABASE=metering_demo $(BIN)/python -W ignore -m dashboards.preview
+
+ROWS ?= 10000000
+bench-dashboards: $(READY) ## every panel over ten million charges, beside its budget
+	$(BIN)/python -W ignore -m tests.bench.bench_dashboards --rows $(ROWS)
+
+promtool: ## the tool that tests the Prometheus rules, on Debian
+	command -v promtool || apt-get install -y --no-install-recommends prometheus
+
 bench-billing: $(READY) ## lines a second to the Stripe fake; a month of 100,000 customers planned
 	$(BIN)/python -m tests.bench.bench_billing
 
@@ -75,5 +88,5 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test test-web chaos simulate simulate-billing bench bench-check bench-page bench-rating bench-whatif bench-dedupe bench-quota \
-	bench-overshoot bench-billing check clean
+.PHONY: help demo test test-web chaos simulate simulate-billing bench bench-check bench-page bench-rating bench-whatif \
+	bench-dedupe bench-quota bench-overshoot bench-billing dashboards preview bench-dashboards promtool check clean

@@ -110,6 +110,16 @@ class Settings(BaseSettings):
         default="",
         description="More fonts of PDF bills, e.g. for Chinese: TrueType or OpenType files separated by `:`.",
     )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65_535,
+        description="Port of `/metrics` and `/health/…` of this worker or sink; 0: none.",
+    )
+    metrics_bind: str = Field(
+        default="127.0.0.1",
+        description="Address of that port; in a container `0.0.0.0`. It shows no customer and no event.",
+    )
     ledger_url: str = Field(
         default="",
         description="Ledger of billing sync: a SQLite file in METERING_HOME, or `postgresql://...`.",
