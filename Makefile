@@ -8,7 +8,7 @@ help: ## show what can be made
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,web,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,web,dev,docs]'
 	@touch $(READY)
 
 SERVE ?=
@@ -84,9 +84,18 @@ check: $(READY) ## ruff, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY) reference ## the pages as a site in build/docs; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+reference: $(READY) ## the reference pages, from the code
+	$(BIN)/python -m tests.docs.reference
+
+install: $(READY) ## everything in .venv
+
 clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
-	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .metering .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help demo test test-web chaos simulate simulate-billing bench bench-check bench-page bench-rating bench-whatif \
-	bench-dedupe bench-quota bench-overshoot bench-billing dashboards preview bench-dashboards promtool check clean
+	bench-dedupe bench-quota bench-overshoot bench-billing dashboards preview bench-dashboards promtool check docs reference \
+	install clean

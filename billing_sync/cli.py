@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from billing_sync.books import ClickHouseBooks
+from billing_sync.cli_examples import EXAMPLES
 from billing_sync.cli_output import AsJson, Live, show, show_result
 from billing_sync.cli_people import carry, customers, dead, periods
 from billing_sync.cli_webhooks import webhooks
@@ -19,6 +20,7 @@ from billing_sync.planner import Plan, invoice_id
 from billing_sync.planning import Planning
 from billing_sync.reconcile import Scope
 from billing_sync.run import Checks, open_ledger, provider_for, reconcile, run_once
+from metering.cli_examples import add_examples
 from metering.console import console, run_command
 from metering.errors import UserError
 from metering.settings import settings
@@ -168,6 +170,9 @@ def doctor(live: Live = False, as_json: AsJson = False) -> None:
     rows = [[c.name, "ok" if c.is_ok else "wrong", c.text] for c in checks]
     show(["check", "state", "what"], rows, as_json=as_json)
     raise typer.Exit(0 if all(c.is_ok for c in checks) else 1)
+
+
+add_examples(app, EXAMPLES)
 
 
 def main() -> None:

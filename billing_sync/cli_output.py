@@ -5,10 +5,9 @@ from decimal import Decimal
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from billing_sync.run import InvoiceResult, RunResult
-from metering.console import console, literal
+from metering.console import Table, console, literal
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; amounts are strings.")]
 Live = Annotated[bool, typer.Option("--live", help="Allow a live key.")]

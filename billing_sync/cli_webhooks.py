@@ -17,6 +17,7 @@ from metering.console import console
 from metering.errors import UserError
 from metering.settings import settings
 
+LOOPBACK = "127.0.0.1"
 webhooks = typer.Typer(no_args_is_help=True, help="Events from the provider: serve, failed, retry.")
 
 
@@ -31,13 +32,16 @@ def _inbox() -> Iterator[Inbox]:
 
 @webhooks.command()
 def serve(
-    port: Annotated[int, typer.Option(help="Port on loopback; a proxy with TLS stands before it.")] = 8091,
+    port: Annotated[int, typer.Option(help="Port to listen on; a proxy with TLS stands before it.")] = 8091,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; what is not signed is refused.")
+    ] = LOOPBACK,
 ) -> None:
     """Take events: verified, stored by id, answered at once; the rounds of `run` process them."""
     secrets = webhook_secrets()
     with _inbox() as inbox:
-        console.print(f"http://127.0.0.1:{port}{PATH}")
-        web.run_app(endpoint(inbox, secrets), host="127.0.0.1", port=port, print=None)
+        console.print(f"http://{host}:{port}{PATH}")
+        web.run_app(endpoint(inbox, secrets), host=host, port=port, print=None)
 
 
 @webhooks.command()

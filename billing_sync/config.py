@@ -10,6 +10,8 @@ from billing_sync.currencies import MINIMUM_CHARGE, exponent_and_step
 from metering.errors import UserError
 from metering.settings import Settings
 
+_HINT = "METERING_BILLING_FILE names it"
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,14 +79,17 @@ def read_config(path: Path) -> BillingConfig:
     try:
         found = BillingConfig.model_validate(yaml.safe_load(path.read_text()) or {})
     except OSError as error:
-        raise UserError(f"the billing file {path} cannot be read: {error.strerror}") from error
+        raise UserError(f"the billing file {path} cannot be read: {error.strerror}", hint=_HINT) from error
     except yaml.YAMLError as error:
-        raise UserError(f"the billing file {path} is not YAML: {error}") from error
+        raise UserError(f"the billing file {path} is not YAML: {error}", hint=_HINT) from error
     except ValidationError as error:
         mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UserError(f"the billing file {path}: {mistakes}") from error
+        raise UserError(
+            f"the billing file {path}: {mistakes}", hint="docs/billing.md has every field"
+        ) from error
     for currency, minor in found.minimum.items():
         _, step = exponent_and_step(currency)
         if minor % step:
-            raise UserError(f"the billing file {path}: minimum.{currency} must be a multiple of {step}")
+            said = f"the billing file {path}: minimum.{currency} must be a multiple of {step}"
+            raise UserError(said, hint="the currency has no smaller unit")
     return found

@@ -26,7 +26,9 @@ def exponent_and_step(currency: str) -> tuple[int, int]:
     """Decimals of the minor unit, and the multiple of it that amounts must be."""
     code = currency.lower()
     if code in REFUSED:
-        raise UserError(f"{currency} cannot be invoiced: {REFUSED[code]}")
+        raise UserError(
+            f"{currency} cannot be invoiced: {REFUSED[code]}", hint="use another currency on the rate card"
+        )
     if code in _ZERO:
         return 0, 1
     if code in _THREE:

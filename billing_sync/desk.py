@@ -57,7 +57,10 @@ class Desk:
         found = [entry for entry in self._ledger.entries(period) if entry.plan.customer == customer]
         found = [entry for entry in found if not entry.plan.credits]
         if not found:
-            raise UserError(f"{customer} {period} is neither held back nor invoiced")
+            raise UserError(
+                f"{customer} {period} is neither held back nor invoiced",
+                hint="see `billing-sync periods list`",
+            )
         status = {entry.plan.id: _status(entry, provider) for entry in found}
         void = [e for e in found if status[e.plan.id] == "void" and e.state not in UNDER_WAY]
         if not void:
@@ -79,7 +82,9 @@ class Desk:
         found = [c for c in self._ledger.carries() if c[:2] == (customer, currency)]
         micro, last = (found[0][2], found[0][3]) if found else (0, "")
         if not micro:
-            raise UserError(f"{customer} has no carried amount in {currency}")
+            raise UserError(
+                f"{customer} has no carried amount in {currency}", hint="see `billing-sync carry show`"
+            )
         subject = f"{customer} {currency} {micro} micro-units"
         with self._ledger.transaction():
             self._record("carry settle --write-off" if write_off else "carry settle", subject)

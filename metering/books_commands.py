@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column
 
 from metering.audit import Audit, run_audit
 from metering.catalog.load import load_folder
-from metering.console import console, literal
+from metering.console import Table, console, literal, working
 from metering.corrected import corrected_usage
 from metering.errors import UserError
 from metering.explain import PriceExplanation, as_plain, explanations, in_words, provenance
@@ -26,6 +26,7 @@ from metering.settings import settings
 from metering.sinks.client import LONG_ANSWER_SECONDS, connect
 from metering.sinks.queries import Books
 from metering.state import calendar
+from metering.whatif import WhatIf, what_if
 
 _SHOWN = 30
 
@@ -131,7 +132,7 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Compute hourly totals and charges again in SQL and compare; exit code 1 when they differ."""
-    with _patient() as client:
+    with _patient() as client, working("computing totals and charges again"):
         found = run_audit(client, _period(period) if period else "")
     if as_json:
         console.print_json(json.dumps(_audit_plain(found)))
@@ -176,17 +177,26 @@ def whatif(
     customer: Annotated[str, typer.Option(help="One customer; default: all.")] = "",
     csv: Annotated[Path | None, typer.Option(help="Write all rows here as CSV.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write all rows here as Parquet.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Rate history under another catalog and compare; nothing is written to the books."""
-    from metering.whatif import what_if  # pandas takes a second to import
-
     new, span = load_folder(catalog), calendar.period(_period(period))
-    with _patient() as client:
+    with _patient() as client, working("rating the history again"):
         found = what_if(client, new, span, customer)
     if csv is not None:
         found.table.to_csv(csv, index=False)
     if parquet is not None:
         found.table.to_parquet(parquet, index=False)
+    if as_json:
+        rows = found.table.astype(str).to_dict("records")
+        unpriced = [{**one._asdict(), "quantity": format_micro(one.quantity)} for one in found.unpriced]
+        console.print_json(json.dumps({"rows": rows, "unpriced": unpriced}))
+    else:
+        _show_whatif(found)
+    raise typer.Exit(1 if found.unpriced else 0)
+
+
+def _show_whatif(found: WhatIf) -> None:
     table = Table("Customer", "Price", *(_right(name) for name in ("Old", "New", "Difference")))
     for row in found.table.head(_SHOWN).itertuples(index=False):
         table.add_row(
@@ -200,12 +210,9 @@ def whatif(
     console.print(table)
     for missing in found.unpriced[:_SHOWN]:
         console.print(f"[red]no price:[/] {missing.customer} {missing.meter}: {missing.detail}")
-    raise typer.Exit(1 if found.unpriced else 0)
 
 
 def _right(name: str) -> Any:
-    from rich.table import Column
-
     return Column(name, justify="right", no_wrap=True)
 
 
@@ -219,8 +226,12 @@ def rate(
     try:
         raw = usage.read_bytes()
     except OSError as error:
-        raise UserError(f"{usage} cannot be read: {error.strerror}") from error
-    found = rate_file(load_folder(catalog), usage.name, raw, _period(period) if period else "")
+        raise UserError(
+            f"{usage} cannot be read: {error.strerror}", hint="give the path of a file"
+        ) from error
+    name = _period(period) if period else ""
+    with working("rating the file"):
+        found = rate_file(load_folder(catalog), usage.name, raw, name)
     if as_json:
         console.print_json(json.dumps(_offline_plain(found)))
     else:

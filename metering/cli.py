@@ -1,17 +1,18 @@
 """`metering`: every command, mounted from the room that owns it."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from metering.backfill.commands import app as backfill_app
 from metering.books_commands import audit, explain, periods, rate, whatif
 from metering.catalog.cli import app as catalog_app
+from metering.cli_examples import EXAMPLES, add_examples
 from metering.commands import bill, dev, send, stop_children_when_told
-from metering.console import console, run_command
+from metering.console import Table, console, run_command, working
 from metering.correct_commands import app as correct_app
 from metering.event_commands import app as events_app
 from metering.invariants.commands import watch
@@ -24,6 +25,8 @@ from metering.rejected_commands import app as rejected_app
 from metering.settings import settings
 from metering.status import status
 from metering.web.commands import serve as serve_web
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 app = typer.Typer(no_args_is_help=True, help="Exact usage metering and rating on Kafka.")
 topics_app = typer.Typer(no_args_is_help=True, help="The Kafka topics of a deployment.")
@@ -50,12 +53,18 @@ app.command("web")(serve_web)
 @topics_app.command("apply")
 def topics_apply(
     dry_run: Annotated[bool, typer.Option(help="Only show what differs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Create missing topics and correct settings that differ; safe to run again."""
     from metering.topics import apply
 
+    with working("asking the broker"):
+        states = asyncio.run(apply(settings(), dry_run=dry_run))
+    if as_json:
+        console.print_json(json.dumps([state._asdict() for state in states]))
+        return
     table = Table("Topic", "State", "Setting: found → wanted")
-    for state in asyncio.run(apply(settings(), dry_run=dry_run)):
+    for state in states:
         changes = [f"{k}: {a or '-'} → {b}" for k, (a, b) in state.differences.items()]
         table.add_row(state.name, state.action, "\n".join(changes))
     console.print(table)
@@ -74,18 +83,23 @@ def topics_grow(
     def tell(line: str) -> None:
         console.print(f"[green]✓[/] {line}", soft_wrap=True)
 
-    new = asyncio.run(grow(settings(), partitions, wait, tell)).new
+    with working("moving to more partitions"):
+        new = asyncio.run(grow(settings(), partitions, wait, tell)).new
     console.print(
         f"set METERING_EPOCH={new.epoch} METERING_PARTITIONS={new.partitions}, then start the workers"
     )
 
 
 @app.command()
-def migrate() -> None:
+def migrate(as_json: AsJson = False) -> None:
     """Bring the ClickHouse schema up to date."""
     from metering.sinks.migrate import migrate as apply_migrations
 
-    applied = apply_migrations(settings().clickhouse(), settings().database)
+    with working("applying migrations"):
+        applied = apply_migrations(settings().clickhouse(), settings().database)
+    if as_json:
+        console.print_json(json.dumps([f"{m.version:03}_{m.name}" for m in applied]))
+        return
     for migration in applied:
         console.print(f"[green]✓[/] {migration.version:03}_{migration.name}")
     if not applied:
@@ -133,6 +147,9 @@ def demo(
 
     stop_children_when_told()
     raise typer.Exit(run_demo(settings(), workers=workers, json_file=json_file, serve=serve))
+
+
+add_examples(app, EXAMPLES)
 
 
 def main() -> None:

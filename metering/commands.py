@@ -12,7 +12,7 @@ import typer
 
 from metering.catalog.reader import read_latest
 from metering.catalog.resolved import Catalog
-from metering.console import console, literal
+from metering.console import console, literal, working
 from metering.demo.pipeline import Pipeline
 from metering.demo.screen import show_bill
 from metering.errors import UserError
@@ -88,7 +88,9 @@ def send(
         async with UsageProducer(settings().brokers(), names.events) as producer:
             return await producer.send((_key(customer, catalog), value) for customer, value in records)
 
-    console.print(f"[green]✓[/] {asyncio.run(work())} records sent")
+    with working(f"sending {len(records):,} records"):
+        sent = asyncio.run(work())
+    console.print(f"[green]✓[/] {sent} records sent")
 
 
 def _key(customer: str, catalog: Catalog | None) -> bytes:
@@ -100,7 +102,7 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+        raise UserError(f"{file} cannot be read: {error.strerror}", hint="give the path of a file") from error
 
 
 def bill(

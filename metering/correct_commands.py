@@ -7,9 +7,8 @@ import time
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from metering.console import console
+from metering.console import Table, console
 from metering.correct import Correction, Request, correct
 from metering.errors import UserError
 from metering.producer import UsageProducer
@@ -25,6 +24,7 @@ Customer = Annotated[str, typer.Option(help="Its customer, when the id is not en
 Source = Annotated[str, typer.Option(help="Its source, when the id is not enough.")]
 Reason = Annotated[str, typer.Option(help="Why; it stays with the event.")]
 Actor = Annotated[str, typer.Option(help="Who; default: you.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Send it; without, only show what would change.")]
 
 
@@ -36,9 +36,14 @@ def void(
     source: Source = "",
     actor: Actor = "",
     yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
     """Take one event back: it counts no more, and stays in the archive."""
-    _run(Request(event_id, customer, source, actor or getpass.getuser(), reason, _now()), send=yes)
+    _run(
+        Request(event_id, customer, source, actor or getpass.getuser(), reason, _now()),
+        send=yes,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -50,6 +55,7 @@ def amend(
     source: Source = "",
     actor: Actor = "",
     yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
     """Give one event other data; its id, type and time stay."""
     try:
@@ -59,23 +65,27 @@ def amend(
     if not isinstance(instead, dict):
         raise UserError("--data must be a JSON object", hint="e.g. '{\"size\": 3}'")
     request = Request(event_id, customer, source, actor or getpass.getuser(), reason, _now(), instead)
-    _run(request, send=yes)
+    _run(request, send=yes, as_json=as_json)
 
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _run(request: Request, *, send: bool) -> None:
+def _run(request: Request, *, send: bool, as_json: bool) -> None:
     with connect(settings().clickhouse(), settings().database) as client:
         catalog = catalog_in_force(client)
         found = correct(client, catalog, request)
-    _show(found)
-    if not send:
-        console.print("[yellow]nothing was sent:[/] add --yes")
+    if send:
+        asyncio.run(_send(found.event, catalog.account_of(found.customer)))
+    if as_json:
+        console.print_json(json.dumps({"sent": send, "event": found.event, "changes": found.changes}))
         return
-    asyncio.run(_send(found.event, catalog.account_of(found.customer)))
-    console.print(f"[green]✓[/] sent as {found.event['id']}")
+    _show(found)
+    if send:
+        console.print(f"[green]✓[/] sent as {found.event['id']}")
+    else:
+        console.print("[yellow]nothing was sent:[/] add --yes")
 
 
 async def _send(event: dict[str, Any], key: str) -> None:

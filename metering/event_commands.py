@@ -2,14 +2,15 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
-from rich.table import Column, Table
+from rich.table import Column
 
-from metering.console import console, literal
+from metering.console import Table, console, literal, working
 from metering.event_copies import NO_SOURCE, Copy, Correction
 from metering.event_export import archived_lines
 from metering.event_story import ChargeRow, Count, InvoiceLine, Story, story_of
@@ -20,6 +21,7 @@ from metering.sinks.client import LONG_ANSWER_SECONDS, connect
 from metering.state.amendments import BACKFILL, RESERVED
 from metering.state.late import QUARANTINED, UNRESTATED
 from metering.topics import Names
+from metering.whatif import catalog_in_force
 
 app = typer.Typer(no_args_is_help=True, help="Single usage events.")
 
@@ -37,8 +39,6 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; numbers are strings.")] = False,
 ) -> None:
     """Tell where an event is, whether it counts or why not, its hour, charges and invoice lines."""
-    from metering.whatif import catalog_in_force  # pandas takes a second to import
-
     with connect(settings().clickhouse(), settings().database) as client:
         story = story_of(client, settings(), catalog_in_force(client), event_id, customer, source)
     topic = Names(settings()).events
@@ -52,7 +52,9 @@ def show(
 def export() -> None:
     """Write every archived event as a JSON line, in its order; `metering send -` takes them."""
     chosen = settings()
-    with connect(chosen.clickhouse(), chosen.database, answer_seconds=LONG_ANSWER_SECONDS) as client:
+    # On a terminal the lines themselves show that it goes on.
+    shown = nullcontext() if console.is_terminal else working("reading the archive")
+    with connect(chosen.clickhouse(), chosen.database, answer_seconds=LONG_ANSWER_SECONDS) as client, shown:
         for line in archived_lines(client):
             sys.stdout.buffer.write(line)
 

@@ -150,7 +150,7 @@ def _approval(one: Waiting, payload: bytes, order: Order) -> dict[str, Any]:
     """The event goes along as its very bytes: its content must be the one that waits."""
     if len(payload) == LETTER_PAYLOAD_BYTES:
         raise UserError(
-            f"only a part of event `{one.event_id}` is kept; send it again from its place in Kafka"
+            f"only a part of event `{one.event_id}` is kept", hint="send it again from its place in Kafka"
         )
     data = {"actor": order.actor, "reason": order.reason, "as": order.how or one.default}
     return {

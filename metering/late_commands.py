@@ -7,20 +7,21 @@ import time
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from metering.console import console, errors, literal
+from metering.console import Table, console, errors, literal
 from metering.errors import UserError
 from metering.late import As, Order, Waiting, approve, by_event, of_meter, waiting
 from metering.redrive import wait_until_stored
 from metering.settings import settings
 from metering.sinks.client import connect
 from metering.topics import Names
+from metering.whatif import catalog_in_force
 
 app = typer.Typer(no_args_is_help=True, help="Late usage of closed periods that waits for an approval.")
 
 _SHOWN = 30
 Customer = Annotated[str, typer.Option(help="Only events of this customer.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 PeriodName = Annotated[str, typer.Option(help="Only usage of this billing period, e.g. 2026-10.")]
 
 
@@ -28,7 +29,7 @@ PeriodName = Annotated[str, typer.Option(help="Only usage of this billing period
 def list_waiting(
     customer: Customer = "",
     period: PeriodName = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List late events that wait: for a restatement of their closed period, or in quarantine."""
     with connect(settings().clickhouse(), settings().database) as client:
@@ -51,10 +52,9 @@ def approve_waiting(
     reason: Annotated[str, typer.Option(help="Why; it stands in the close record.")] = "",
     actor: Annotated[str, typer.Option(help="Who approves; default: the user of this shell.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, what would count is shown.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let late events count: as an adjustment of the open period, or as a restatement of the closed one."""
-    from metering.whatif import catalog_in_force  # pandas takes a second to import
-
     chosen = settings()
     order = Order(actor.strip() or getpass.getuser(), reason.strip(), time.time_ns() // 1_000_000, _how(how))
     if yes and not order.reason:
@@ -68,15 +68,22 @@ def approve_waiting(
             found = _named(client, event_id or [])
         if not found:
             raise UserError("nothing of that waits for an approval", hint="see `metering late list`")
-        _show(found, order.how)
-        number = len(by_event(found))
-        if not yes:
-            console.print(f"nothing was sent: --yes approves {number:,}")
-            return
-        ends = asyncio.run(approve(chosen, client, catalog, found, order))
-        console.print(f"[green]✓[/] {number:,} approved by {order.actor}")
+        ends = asyncio.run(approve(chosen, client, catalog, found, order)) if yes else {}
+        if as_json:
+            console.print_json(json.dumps({"approved": yes, "events": [_plain(one) for one in found]}))
+        else:
+            _say_approved(found, order, yes=yes)
         if not wait_until_stored(client, Names(chosen).rejected, ends):
             errors.print("[yellow]it is in Kafka, not yet in the books: does the sink run?[/]")
+
+
+def _say_approved(found: list[Waiting], order: Order, *, yes: bool) -> None:
+    _show(found, order.how)
+    number = len(by_event(found))
+    if yes:
+        console.print(f"[green]✓[/] {number:,} approved by {order.actor}")
+    else:
+        console.print(f"nothing was sent: --yes approves {number:,}")
 
 
 def _how(text: str) -> As | None:
@@ -91,7 +98,7 @@ def _three(text: str, event_id: list[str] | None) -> list[str]:
     if len(parts) != 3 or not all(parts):
         raise UserError(f"`{text}` does not say whose usage", hint="write CUSTOMER/METER/PERIOD")
     if event_id:
-        raise UserError("name events or use --all-of, not both")
+        raise UserError("name events or use --all-of, not both", hint="leave one of them out")
     return parts
 
 

@@ -11,11 +11,10 @@ from typing import Annotated
 
 import typer
 from rich.live import Live
-from rich.table import Table
 
 from metering.catalog.reader import read_latest
 from metering.catalog.resolved import Catalog
-from metering.console import console
+from metering.console import Table, console
 from metering.errors import UserError
 from metering.quota.facts import problem
 from metering.quota.wire import Fact, GrantFact, LimitFact
@@ -33,6 +32,9 @@ _TOP = 20
 _NEGATIVE = {"ignore_unknown_options": True}  # an amount may begin with a minus
 Reason = Annotated[str, typer.Option(help="Why; it goes on record.")]
 Actor = Annotated[str, typer.Option(help="Who; default: the user of this shell.")]
+Customer = Annotated[str, typer.Argument(help="Customer id.")]
+Limit = Annotated[str, typer.Argument(help="The id of the limit.")]
+GrantName = Annotated[str, typer.Argument(help="The id of the grant, as `metering grant list` has it.")]
 Scope = Annotated[str, typer.Argument(help="A customer, or a pool.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -41,7 +43,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @quota_app.command()
-def show(customer: str, as_json: Json = False) -> None:
+def show(customer: Customer, as_json: Json = False) -> None:
     """Show how a customer stands with each of its limits, its pool's included."""
 
     async def work(follower: Follower) -> None:
@@ -56,7 +58,7 @@ def show(customer: str, as_json: Json = False) -> None:
 
 @quota_app.command()
 def watch(
-    customer: str, seconds: Annotated[float, typer.Option(min=0, help="Stop then; 0: never.")] = 0.0
+    customer: Customer, seconds: Annotated[float, typer.Option(min=0, help="Stop then; 0: never.")] = 0.0
 ) -> None:
     """Show it, and go on showing what changes."""
 
@@ -71,7 +73,7 @@ def watch(
 
 
 @quota_app.command()
-def top(customer: str, as_json: Json = False) -> None:
+def top(customer: Customer, as_json: Json = False) -> None:
     """Show a customer's limits by how much of each is used, the fullest first."""
 
     async def work(follower: Follower) -> None:
@@ -147,7 +149,7 @@ def _instant(ms: int) -> str:
 @grant_app.command("add", context_settings=_NEGATIVE)
 def grant_add(
     scope: Scope,
-    limit: Annotated[str, typer.Argument(help="The id of the limit.")],
+    limit: Limit,
     amount: Annotated[str, typer.Argument(help="In what the limit counts.")],
     reason: Reason,
     begins: Annotated[str, typer.Option("--from", help="RFC 3339; default: now.")] = "",
@@ -197,7 +199,7 @@ def grant_list(
 
 
 @grant_app.command("revoke")
-def grant_revoke(scope: Scope, limit: str, name: str, reason: Reason, actor: Actor = "") -> None:
+def grant_revoke(scope: Scope, limit: Limit, name: GrantName, reason: Reason, actor: Actor = "") -> None:
     """Take a grant back: of the catalog or of run time; what was used of it stays used."""
     fact = GrantFact(name, scope, limit, "0", 0, revoked=True, actor=_actor(actor), reason=_reason(reason))
     _put(fact)
@@ -207,7 +209,7 @@ def grant_revoke(scope: Scope, limit: str, name: str, reason: Reason, actor: Act
 @limit_app.command("set", context_settings=_NEGATIVE)
 def limit_set(
     scope: Scope,
-    limit: Annotated[str, typer.Argument(help="The id of the limit.")],
+    limit: Limit,
     amount: Annotated[str, typer.Argument(help="The new amount; -1: unlimited; `catalog`: what it says.")],
     reason: Reason,
     actor: Actor = "",

@@ -12,7 +12,7 @@ import typer
 
 from metering.catalog.reader import read_latest
 from metering.catalog.resolved import Catalog
-from metering.console import console, errors
+from metering.console import console, errors, working
 from metering.errors import UserError
 from metering.redrive import Forecast, Forecaster, discard, send_again, wait_until_stored
 from metering.rejected import STATES, Filter, Letter, Letters, State
@@ -112,12 +112,14 @@ def retry(
         letters = Letters(client, Names(chosen).events)
         found = _choose(letters, letter, wanted, limit, ("open", "discarded"))
         forecaster = Forecaster(client, chosen, catalog, time.time_ns() // 1_000_000)
-        for payloads in letters.payloads(found):
-            made = forecaster.of(payloads)
-            due = [f for f in made if f.is_sent(anyway=anyway)]
-            if yes and due:
-                ends |= asyncio.run(send_again(chosen, due, _actor(actor)))
-            forecasts += [f._replace(payload=b"") for f in made]
+        with working("asking what would come of each letter") as tell:
+            for payloads in letters.payloads(found):
+                made = forecaster.of(payloads)
+                due = [f for f in made if f.is_sent(anyway=anyway)]
+                if yes and due:
+                    ends |= asyncio.run(send_again(chosen, due, _actor(actor)))
+                forecasts += [f._replace(payload=b"") for f in made]
+                tell(f"{len(forecasts):,} of {len(found):,} letters")
         _say_retry(forecasts, letters, yes=yes, anyway=anyway, as_json=as_json)
         _wait(client, ends)
 
@@ -207,7 +209,7 @@ def _choose(
     if not names:
         return letters.find(wanted, limit, oldest_first=True)
     if wanted != Filter(states=("open",)):
-        raise UserError("name letters or filter them, not both")
+        raise UserError("name letters or filter them, not both", hint="leave one of them out")
     found: dict[Letter, None] = {}
     for name in names:
         named = [x for x in letters.named(name) if x.state in allowed]

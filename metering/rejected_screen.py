@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from rich.table import Column, Table
+from rich.table import Column
 
-from metering.console import console, literal
+from metering.console import Table, console, literal
 from metering.redrive import Forecast
 from metering.rejected import STATES, Action, Letter, State
 

@@ -5,9 +5,9 @@ import time
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.table import Column, Table
+from rich.table import Column
 
-from metering.console import console
+from metering.console import Table, console
 from metering.rejected import Filter, Letters, State
 from metering.rejected_screen import show_counts
 from metering.settings import Settings, settings

@@ -147,7 +147,10 @@ async def _create(admin: Any, missing: list[TopicSpec], replication: int) -> Non
     for topic, code, *rest in answer.topic_errors:
         error = for_code(code)
         if code and error.__name__ != "TopicAlreadyExistsError":
-            raise UserError(f"topic {topic} was not created: {error.__name__} {rest}")
+            said = f"topic {topic} was not created: {error.__name__} {rest}"
+            raise UserError(
+                said, hint="METERING_REPLICATION_FACTOR must not exceed the brokers; see their log"
+            )
     await _wait_until_known(admin, {spec.name for spec in missing})
 
 

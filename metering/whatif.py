@@ -2,9 +2,7 @@
 
 import json
 from decimal import Decimal
-from typing import Any, NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metering.catalog.models import CatalogFile
 from metering.catalog.resolved import Catalog, resolve
@@ -14,11 +12,14 @@ from metering.rating.rows import Unpriced
 from metering.rating.terms import Period
 from metering.rerate import cuts, read_usage, rerate
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class WhatIf(NamedTuple):
     """Old, new and difference by customer and price, biggest first; usage the new catalog leaves out."""
 
-    table: pd.DataFrame
+    table: "pd.DataFrame"
     unpriced: list[Unpriced]
 
 
@@ -27,6 +28,8 @@ def what_if(client: Any, new: Catalog, period: Period, customer: str = "") -> Wh
 
     Closed customers are compared with their charges, open ones with the catalog in force.
     """
+    import pandas as pd  # it takes a second to import, and other commands need `catalog_in_force`
+
     in_force = catalog_in_force(client)
     uses = list(read_usage(client, cuts(period, new, in_force), period, customer))
     then = rerate(new, uses, period)

@@ -77,6 +77,7 @@ class LedgerReader:
                 return [list(connection.execute(text(sql), values).fetchall()) for sql in questions]
         except DBAPIError as error:
             where = self._path or engine.url.render_as_string()
-            raise UserError(f"the ledger {where} cannot be read: {error.orig}") from error
+            hint = "METERING_LEDGER_URL or METERING_HOME says where it is"
+            raise UserError(f"the ledger {where} cannot be read: {error.orig}", hint=hint) from error
         finally:
             engine.dispose()

@@ -20,7 +20,7 @@ from metering.backfill.screen import (
     show_parts,
     show_problems,
 )
-from metering.console import console
+from metering.console import console, working
 from metering.errors import UserError
 from metering.event_copies import NO_SOURCE
 from metering.settings import settings
@@ -64,7 +64,9 @@ def preview(
 ) -> None:
     """Show what a backfill would change for whom; nothing is sent."""
     request = _request(file, mode, _scope(customer, type_, source, since, until), "-", "-", backfill)
-    _say(str(file), run_request(settings(), request, yes=False), yes=False, as_json=as_json)
+    with working("rehearsing the backfill"):
+        outcome = run_request(settings(), request, yes=False)
+    _say(str(file), outcome, yes=False, as_json=as_json)
 
 
 @app.command()
@@ -85,7 +87,9 @@ def apply(
     """Send a backfill; run again after a failure, it sends what is missing."""
     scope = _scope(customer, type_, source, since, until)
     request = _request(file, mode, scope, actor or getpass.getuser(), reason, backfill)
-    _say(str(file), run_request(settings(), request, yes=yes), yes=yes, as_json=as_json)
+    with working("running the backfill"):
+        outcome = run_request(settings(), request, yes=yes)
+    _say(str(file), outcome, yes=yes, as_json=as_json)
 
 
 @app.command()
@@ -99,7 +103,8 @@ def revert(
     as_json: Json = False,
 ) -> None:
     """Take a backfill back: what it brought is voided, what it replaced counts again."""
-    outcome = run_revert(settings(), backfill, actor or getpass.getuser(), reason, yes=yes)
+    with working("reverting the backfill"):
+        outcome = run_revert(settings(), backfill, actor or getpass.getuser(), reason, yes=yes)
     _say(backfill, outcome, yes=yes, as_json=as_json)
 
 
@@ -138,7 +143,7 @@ def _request(file: Path, mode: Mode, scope: Scope, actor: str, reason: str, back
     try:
         raw = file.read_bytes()
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+        raise UserError(f"{file} cannot be read: {error.strerror}", hint="give the path of a file") from error
     return read_request(file.name, raw, mode, scope, actor, reason, backfill)
 
 

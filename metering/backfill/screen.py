@@ -4,14 +4,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from rich.table import Column, Table
+from rich.table import Column
 
 from metering.backfill.books import Part
 from metering.backfill.plan import ORDER
 from metering.backfill.preparing import Prepared
 from metering.backfill.rehearsal import Amount
 from metering.backfill.running import Outcome, instant
-from metering.console import console, literal
+from metering.console import Table, console, literal
 from metering.rating.money import MICRO, format_exact, format_micro
 
 SHOWN = 30

@@ -41,4 +41,4 @@ def _write(content: bytes, file: Path | None) -> int:
     try:
         return file.write_bytes(content)
     except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror}") from error
+        raise UserError(f"{file} cannot be written: {error.strerror}", hint="name another file") from error

@@ -6,27 +6,30 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from metering.catalog.diff import affected, differences
 from metering.catalog.load import load_folder
 from metering.catalog.publish import publish as publish_catalog
 from metering.catalog.reader import read_latest
 from metering.catalog.resolved import Catalog, canonical
-from metering.console import console
+from metering.console import Table, console
 from metering.errors import UserError
 from metering.settings import settings
 from metering.topics import Names
 
 app = typer.Typer(no_args_is_help=True, help="Meters, rate cards, plans and customers.")
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Folder = Annotated[Path, typer.Argument(help="Folder of the catalog's YAML files.")]
 
 
 @app.command()
-def check(folder: Folder) -> None:
+def check(folder: Folder, as_json: AsJson = False) -> None:
     """Read a catalog and report every mistake with its file and line."""
     catalog = load_folder(folder)
+    if as_json:
+        console.print_json(json.dumps({"version": catalog.version, **_numbers(catalog)}))
+        return
     console.print(f"[green]✓[/] {folder}: {_counts(catalog)}, version {catalog.version[:12]}")
 
 
@@ -45,15 +48,19 @@ def publish(folder: Folder) -> None:
 def diff(
     old: Annotated[Path, typer.Argument(help="Folder of the catalog as it is.")],
     new: Annotated[Path, typer.Argument(help="Folder of the catalog as it shall be.")],
+    as_json: AsJson = False,
 ) -> None:
     """Say what a new catalog changes, and for whom."""
     before, after = load_folder(old), load_folder(new)
-    changes = differences(before, after)
+    changes, customers = differences(before, after), affected(before, after)
+    if as_json:
+        plain = {"changes": [change._asdict() for change in changes], "customers": customers}
+        console.print_json(json.dumps(plain))
+        return
     for change in changes:
         console.print(f"[bold]{change.kind}[/] {change.id}: {change.what}", highlight=False)
         for line in change.lines:
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-    customers = affected(before, after)
     for customer, instants in customers.items():
         text = f"[yellow]{customer}[/] has other terms in the versions from {', '.join(instants)}"
         console.print(text, highlight=False, soft_wrap=True)
@@ -66,7 +73,7 @@ def diff(
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="Id of a meter, card, plan or customer.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the catalog in force, or one object of it."""
     catalog = asyncio.run(read_latest(settings().brokers(), Names(settings()).catalog))
@@ -105,8 +112,14 @@ def _overview(catalog: Catalog) -> Table:
 
 
 def _counts(catalog: Catalog) -> str:
+    return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in _numbers(catalog).items())
+
+
+def _numbers(catalog: Catalog) -> dict[str, int]:
     content = catalog.content
-    return (
-        f"{len(content.meters)} meters, {len(content.rate_cards)} rate cards,"
-        f" {len(content.plans)} plans, {len(content.customers)} customers"
-    )
+    return {
+        "meters": len(content.meters),
+        "rate_cards": len(content.rate_cards),
+        "plans": len(content.plans),
+        "customers": len(content.customers),
+    }

@@ -3,10 +3,9 @@
 from decimal import Decimal
 
 from rich import box
-from rich.table import Table
 
 from billing_sync.run import RunResult
-from metering.console import console
+from metering.console import Table, console
 from metering.demo.account import Line
 from metering.demo.quota_scene import Step
 from metering.sinks.queries import Bill, BillLine

@@ -1,13 +1,15 @@
 """`metering watch`: the invariants of a live deployment, once or until it is stopped."""
 
+import json
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
-from metering.console import console, literal
+from metering.console import Table, console, literal, working
+from metering.invariants.metrics import ADDRESS
 from metering.invariants.runner import Finding, Watch
 from metering.settings import settings
 
@@ -19,18 +21,21 @@ PORT = 9464
 def watch(
     every: Annotated[float, typer.Option(min=1, help="Seconds from one round to the next.")] = 60.0,
     once: Annotated[bool, typer.Option("--once", help="One round, then stop.")] = False,
-    port: Annotated[int, typer.Option(help="Serve metrics on this loopback port; 0: none.")] = PORT,
+    port: Annotated[int, typer.Option(help="Serve metrics on this port; 0: none.")] = PORT,
+    host: Annotated[str, typer.Option(help="Address of that port.")] = ADDRESS,
     periods: Annotated[int, typer.Option(min=0, help="Only the newest billing periods; 0: all.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; a line a round.")] = False,
 ) -> None:
     """Check what must always hold; with --once, exit code 1 when something is broken, 2 when undecided."""
     from metering.invariants.registry import ALL  # numpy and Stripe's currencies take a moment
 
     watching = Watch(settings(), ALL, newest_periods=periods)
     if once:
-        findings = watching.round()
-        show(findings)
+        with working("checking what must always hold"):
+            findings = watching.round()
+        (_show_json if as_json else show)(findings)
         raise typer.Exit(_exit_code(findings))
-    _go_on(watching, every, port)
+    _go_on(watching, every, (host, port), _show_json if as_json else show)
 
 
 def _exit_code(findings: list[Finding]) -> int:
@@ -39,13 +44,15 @@ def _exit_code(findings: list[Finding]) -> int:
     return EXIT_UNDECIDED if any(finding.unknown for finding in findings) else 0
 
 
-def _go_on(watching: Watch, every: float, port: int) -> None:
-    from metering.invariants.metrics import ADDRESS, Metrics
+def _go_on(
+    watching: Watch, every: float, place: tuple[str, int], tell: Callable[[list[Finding]], None]
+) -> None:
+    from metering.invariants.metrics import Metrics
 
-    metrics = Metrics()
+    metrics, (host, port) = Metrics(), place
     if port:
-        metrics.serve(port)
-        console.print(f"metrics on http://{ADDRESS}:{port}/metrics; Ctrl-C stops")
+        metrics.serve(port, host)
+        console.print(f"metrics on http://{host}:{port}/metrics; Ctrl-C stops")
     before: list[tuple[bool, str]] = []
     try:
         while True:
@@ -54,11 +61,20 @@ def _go_on(watching: Watch, every: float, port: int) -> None:
             metrics.note(findings)
             now = [(finding.holds, finding.unknown) for finding in findings]
             if now != before:  # say what has changed, not the same each minute
-                show(findings)
+                tell(findings)
             before = now
             time.sleep(max(0.0, every - (time.monotonic() - began)))
     except KeyboardInterrupt:
         console.print("stopped")
+
+
+def _show_json(findings: list[Finding]) -> None:
+    """The findings as a line of JSON, for a program that reads on."""
+    plain = [
+        {"invariant": f.invariant.name, "holds": f.holds, "undecided": f.unknown, "rows": f.rows}
+        for f in findings
+    ]
+    console.print(json.dumps(plain), markup=False, soft_wrap=True)
 
 
 def show(findings: list[Finding]) -> None:

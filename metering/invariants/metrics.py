@@ -47,13 +47,13 @@ class Metrics:
             registry=self.registry,
         )
 
-    def serve(self, port: int) -> None:
-        """Serve on a loopback port."""
+    def serve(self, port: int, address: str = ADDRESS) -> None:
+        """Serve on a port, of loopback unless told otherwise; no figure names a customer."""
         try:
-            start_http_server(port, addr=ADDRESS, registry=self.registry)
+            start_http_server(port, addr=address, registry=self.registry)
         except OSError as error:
             raise UserError(
-                f"port {port} on {ADDRESS} cannot be served: {error.strerror}",
+                f"port {port} on {address} cannot be served: {error.strerror}",
                 hint="choose another with --port; 0 serves nothing",
             ) from error
 

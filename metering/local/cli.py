@@ -1,9 +1,11 @@
 """`metering local up | down | status`."""
 
-import typer
-from rich.table import Table
+import json
+from typing import Annotated
 
-from metering.console import console
+import typer
+
+from metering.console import Table, console
 from metering.local import parts
 from metering.settings import settings
 
@@ -25,8 +27,11 @@ def down() -> None:
 
 
 @app.command()
-def status() -> None:
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show where each part runs and where its data is."""
+    if as_json:
+        console.print_json(json.dumps([part._asdict() for part in parts.status(settings())]))
+        return
     table = Table("Part", "State", "Address", "Kind", "Data")
     for part in parts.status(settings()):
         state = "[green]running[/]" if part.running else "[yellow]stopped[/]"

@@ -161,7 +161,8 @@ def start(folder: Path, broker: int, controller: int) -> process.Running:
         ]
         done = subprocess.run(storage, capture_output=True, text=True, timeout=_START_SECONDS)
         if done.returncode:
-            raise UserError(f"Kafka's storage was not formatted: {done.stdout}{done.stderr}")
+            hint = "mend what it says; an old folder of Kafka can be moved away"
+            raise UserError(f"Kafka's storage was not formatted: {done.stdout}{done.stderr}", hint=hint)
     log_file = folder / "kafka.log"
     running = process.start(
         [*base, "kafka.Kafka", str(properties)], pid_file=folder / "pid", log_file=log_file

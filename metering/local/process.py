@@ -107,7 +107,9 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
-    raise UserError(f"no port from {_PORTS[0]} to {_PORTS[-1]} is free on loopback")
+    raise UserError(
+        f"no port from {_PORTS[0]} to {_PORTS[-1]} is free on loopback", hint="stop what listens there"
+    )
 
 
 def wait_until_free(port: int, seconds: float) -> bool:

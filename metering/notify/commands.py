@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from metering.console import console, literal
+from metering.console import Table, console, literal
 from metering.errors import UserError
 from metering.notify.config import NotifyConfig, load_config
 from metering.notify.happening import Happening

@@ -87,6 +87,9 @@ class Secrets:
         self.password = _read(folder / file).strip() if file else ""
 
 
+_FORM = "docs/notifications.md says how it is written"
+
+
 def load_config(file: Path | None) -> tuple[NotifyConfig, Secrets]:
     """Read and check the file with its secrets; UserError names the file and the field."""
     if file is None:
@@ -94,11 +97,11 @@ def load_config(file: Path | None) -> tuple[NotifyConfig, Secrets]:
     try:
         config = NotifyConfig.model_validate(yaml.safe_load(_read(file)) or {})
     except yaml.YAMLError as error:
-        raise UserError(f"{file}: not YAML: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{file}: not YAML: {str(error).splitlines()[0]}", hint=_FORM) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"{file}: {place}: {first['msg']}") from error
+        raise UserError(f"{file}: {place}: {first['msg']}", hint=_FORM) from error
     if config.templates is not None:
         config = config.model_copy(update={"templates": file.parent / config.templates})
     return config, Secrets(file.parent, config)
@@ -108,4 +111,4 @@ def _read(file: Path) -> str:
     try:
         return file.read_text()
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+        raise UserError(f"{file} cannot be read: {error.strerror}", hint=_FORM) from error

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Column
 
-from metering.console import console
+from metering.console import Table, console, working
 from metering.recovery.books_digest import BooksDigest, books_digest, closed_periods
 from metering.settings import settings
 from metering.sinks.client import LONG_ANSWER_SECONDS, connect
@@ -48,7 +48,8 @@ def state_verify(partition: Partition = None, as_json: Json = False) -> None:
     """Compare each state's copies: local folder, journal, log folded again; exit code 1 when some differ."""
     from metering.recovery.verify import verify  # Faust takes a second to import
 
-    found = asyncio.run(verify(settings(), partition))
+    with working("folding the logs again"):
+        found = asyncio.run(verify(settings(), partition))
     if as_json:
         console.print_json(json.dumps([_verified_plain(one) for one in found]))
     else:
@@ -98,11 +99,18 @@ def _copy(copy: "Canonical | None") -> str:
 def state_rebuild(
     source: Annotated[Literal["journal", "log"], typer.Option("--from", help="What to rebuild it from.")],
     partition: Partition = None,
+    as_json: Json = False,
 ) -> None:
     """Replace the local states; from the log, the journal too. No worker may run."""
     from metering.recovery.rebuild import rebuild  # Faust takes a second to import
 
-    found = asyncio.run(rebuild(settings(), source, partition))
+    with working(f"rebuilding the states from the {source}"):
+        found = asyncio.run(rebuild(settings(), source, partition))
+    if as_json:
+        plain = [{"fold": o.part.fold, "partition": o.part.partition, "offset": o.offset} for o in found]
+        rows = [{**p, "digest": o.digest, "note": o.note} for p, o in zip(plain, found, strict=True)]
+        console.print_json(json.dumps(rows))
+        return
     table = Table("Fold", "Partition", Column("Position", justify="right"), "Digest", "")
     for one in found:
         offset = "" if one.offset is None else f"{one.offset:,}"
@@ -122,7 +130,8 @@ def rebuild_clickhouse(
         console.print(f"[green]✓[/] {line}", soft_wrap=True)
 
     chosen = settings()
-    found = asyncio.run(work(chosen, into or chosen.database, drop=drop, tell=tell))
+    with working("reading all topics again"):
+        found = asyncio.run(work(chosen, into or chosen.database, drop=drop, tell=tell))
     _show_restored(found, chosen.database)
     raise typer.Exit(1 if found.problems else 0)
 
@@ -179,7 +188,7 @@ def books_digest_command(
 ) -> None:
     """Print the digest of charges, hourly totals and closes: equal books have equal digests."""
     url, database = settings().clickhouse(), settings().database
-    with connect(url, database, answer_seconds=LONG_ANSWER_SECONDS) as client:
+    with connect(url, database, answer_seconds=LONG_ANSWER_SECONDS) as client, working("reading the books"):
         found = books_digest(client, period)
     if as_json:
         parts = [{k: str(v) for k, v in part._asdict().items()} for part in found.parts]
