@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 help: ## show what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -24,9 +24,24 @@ chaos: $(READY) ## kills, full disks and clock steps under a million events; the
 	$(BIN)/python -m tests.chaos.run --events $(EVENTS) --seed $(SEED) --minutes $(MINUTES)
 
 SEEDS ?= 1000
+simulate-billing: $(READY) ## billing under faults, restarts and outages, a seed each; then Stripe equals the books
+	$(BIN)/python -m tests.billing_sync.simulate --seeds $(SEEDS)
+
 SIMULATED = $(if $(filter file,$(origin SEED)),--seeds $(SEEDS),--seed $(SEED) --trace)
 simulate: $(READY) ## thousands of seeded runs of the whole engine in memory; SEED=n replays one
 	$(BIN)/python -m tests.simulation.run $(SIMULATED)
+
+REPEATS ?= 3
+BENCH_EVENTS = $(if $(filter file,$(origin EVENTS)),,--events $(EVENTS))
+bench: $(READY) ## the worker and its peers on one Kafka, every total verified; ROWS="peers deep", EVENTS=, REPEATS=
+	$(BIN)/python -m bench run $(ROWS) $(BENCH_EVENTS) --repeats $(REPEATS)
+
+bench-check: $(READY) ## the meter fold against a reference loop: fails when it got clearly dearer
+	$(BIN)/python -m bench check
+
+bench-page: $(READY) ## docs/performance.md and docs/scaling.md from the committed results
+	$(BIN)/python -m bench page
+	$(BIN)/python -m bench model
 
 bench-rating: $(READY) ## rows a second: numpy, integers and a Decimal loop side by side
 	$(BIN)/python -m tests.bench.bench_rating
@@ -43,6 +58,9 @@ bench-quota: $(READY) ## a client's check and the fold's post of an event, in na
 bench-overshoot: $(READY) ## how far clients pass a hard limit, beside the published bounds
 	$(BIN)/python -m tests.quota.overshoot
 
+bench-billing: $(READY) ## lines a second to the Stripe fake; a month of 100,000 customers planned
+	$(BIN)/python -m tests.bench.bench_billing
+
 check: $(READY) ## ruff, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,4 +70,5 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test chaos simulate bench-rating bench-whatif bench-dedupe bench-quota bench-overshoot check clean
+.PHONY: help demo test chaos simulate simulate-billing bench bench-check bench-page bench-rating bench-whatif bench-dedupe bench-quota \
+	bench-overshoot bench-billing check clean

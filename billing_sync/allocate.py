@@ -25,15 +25,19 @@ class Allocation(NamedTuple):
         return sum(self.minor.values())
 
 
-def allocate(lines: Mapping[str, int], carry_in: int, currency: str) -> Allocation:
+def allocate(
+    lines: Mapping[str, int], carry_in: int, currency: str, minimum_minor: int = 0, *, is_credit: bool = False
+) -> Allocation:
     """Allocate an invoice's lines (micro-units by line id).
 
-    A total below one unit, or negative, is no invoice: all of it is carried.
+    A total below one unit, below the minimum, or negative is no invoice: all of it is carried. A credit
+    takes a negative total, rounded in the customer's favour; the rest that is carried stays positive.
     """
     unit = unit_micro(currency)
     _, step = exponent_and_step(currency)
     total = sum(lines.values()) + carry_in
-    if total < unit:
+    is_too_small = total > -unit if is_credit else total < max(unit, minimum_minor // step * unit)
+    if is_too_small:
         return Allocation({}, total)
     target = total // unit
     parts = dict(lines)

@@ -1,25 +1,39 @@
-"""One round of billing: closed periods to plans, plans to invoices, and what came of it."""
+"""Rounds of billing for a deployment, and what came of them."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any, NamedTuple
 
-from billing_sync.books import BookSource, ClickHouseBooks, ClosedPeriod
-from billing_sync.currencies import exponent_and_step
-from billing_sync.ledger import Entry, Ledger, ledger_path
-from billing_sync.planner import invoice_id, plan_invoice, plan_restatement
-from billing_sync.port import Halt
+import structlog
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from billing_sync.books import ClickHouseBooks
+from billing_sync.catalog_stream import tell_catalog
+from billing_sync.config import BillingConfig, load_config
+from billing_sync.currencies import major
+from billing_sync.export import export_findings, export_invoices
+from billing_sync.ledger import Entry, Ledger, LedgerBusy, ledger_url
+from billing_sync.pace import Pace, Waiting
+from billing_sync.planning import Waits
+from billing_sync.port import Halt, Provider, Rejected
+from billing_sync.providers.files import FileProvider
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider, api_key
-from billing_sync.sender import Sender
+from billing_sync.reconcile import Finding, Reconciler, Scope
+from billing_sync.round import Round
 from billing_sync.stripe_fake.server import running
-from metering.errors import UserError
+from billing_sync.webhooks.inbox import Inbox, inbox_url
+from billing_sync.webhooks.worker import Worker
 from metering.settings import Settings
 from metering.sinks.client import connect
 
-_OPEN_STATES = ("planned", "inflight", "delivered", "verified", "unknown")
+log = structlog.get_logger()
+
 _MICRO = Decimal(1_000_000)
+_BUSY_PAUSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -45,7 +59,7 @@ class RunResult:
 
     provider: str
     invoices: list[InvoiceResult] = field(default_factory=list)
-    waiting: list[tuple[str, str, str]] = field(default_factory=list)
+    waiting: Waits = field(default_factory=list)
     sent_now: int = 0
 
     @property
@@ -54,63 +68,165 @@ class RunResult:
         return not self.waiting and all(i.state in ("finalized", "carried") for i in self.invoices)
 
 
-def run_once(settings: Settings, *, period: str | None = None, live: bool = False) -> RunResult:
-    """Bill every closed period that can be billed; a second call finds nothing to do."""
+@dataclass
+class Checks:
+    """What goes on from round to round: reconcile in small steps, so many requests each, and the pace."""
+
+    requests: int
+    pace: Pace | None = None
+    exported: int = 0  # epoch seconds up to which the dashboards know the ledger
+    drifted: list[Finding] = field(default_factory=list)
+
+
+class Parts(NamedTuple):
+    """What a round of a deployment is made of."""
+
+    client: Any  # of ClickHouse
+    config: BillingConfig
+    work: Round
+    ledger: Ledger
+    provider: Provider
+    reconciler: Reconciler
+
+
+def run_once(
+    settings: Settings, *, period: str | None = None, live: bool = False, checks: Checks | None = None
+) -> RunResult:
+    """Bill every closed period that can be billed; a second call finds nothing to do.
+
+    With `checks` a few customers are reconciled after the round, and its work is spread over the hour.
+    """
+    with billing(settings, live=live, checks=checks) as parts:
+        if checks is not None:
+            checks.pace = parts.work.pace
+        _process_inbox(settings, parts)
+        if parts.config.plans:
+            tell_catalog(settings, parts.ledger.subscriptions(), parts.config)
+        parts.work.run(period)
+        _export_changes(parts, checks)
+        if checks is not None:
+            _check_some(parts, checks)
+        return result_of(parts.work, parts.ledger, parts.provider, period)
+
+
+def _export_changes(parts: Parts, checks: Checks | None) -> None:
+    """The first round of a process exports everything, the next ones what has changed."""
+    now = _now()
+
+    def work() -> None:
+        export_invoices(parts.client, parts.ledger.entries(since=checks.exported if checks else 0))
+        if checks is not None:
+            checks.exported = now
+
+    _export(work)
+
+
+def _process_inbox(settings: Settings, parts: Parts) -> None:
+    """What the webhook endpoint has stored since the last round."""
+    inbox = Inbox(inbox_url(ledger_url(settings)))
+    try:
+        Worker(inbox, parts.ledger, parts.provider, parts.work.exchange, _now).run()
+    except Halt as error:
+        log.warning("webhooks wait for a key that is accepted", reason=str(error))
+    finally:
+        inbox.close()
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _check_some(parts: Parts, checks: Checks) -> None:
+    try:
+        found = parts.reconciler.step(checks.requests)
+    except (Waiting, Rejected, Halt) as error:
+        log.warning("reconcile goes on with the next round", reason=str(error))
+        return
+    _export(lambda: export_findings(parts.client, found))
+    checks.drifted = [f for f in found if f.is_drift]
+
+
+def reconcile(settings: Settings, scope: Scope, *, repair: bool, live: bool) -> tuple[list[Finding], int]:
+    """Compare, and plan repairs if asked to: the findings, and how many repairs were planned."""
+    with billing(settings, live=live) as parts:
+        found = parts.reconciler.check(scope)
+        _export(lambda: export_findings(parts.client, found))
+        return found, parts.reconciler.repair(found) if repair else 0
+
+
+def _export(work: Callable[[], None]) -> None:
+    """Dashboards may be behind; billing is not held up by them."""
+    try:
+        work()
+    except (ClickHouseError, OSError) as error:
+        log.warning("the dashboards' tables were not written", error=str(error).splitlines()[0])
+
+
+@contextmanager
+def billing(settings: Settings, *, live: bool = False, checks: Checks | None = None) -> Iterator[Parts]:
+    """A round's parts for a deployment, released at the end."""
+    pace = checks.pace if checks else None
+    config = load_config(settings)
     with (
         connect(settings.clickhouse(), settings.database) as client,
-        provider_for(settings, live=live) as provider,
+        provider_for(settings, config, live=live) as provider,
+        open_ledger(settings) as ledger,
     ):
-        ledger = Ledger(ledger_path(settings))
+        is_ours = is_fake() or config.provider == "files"
+        may_create = is_ours if config.create_customers is None else config.create_customers
+        books = ClickHouseBooks(client, settings.partitions)
+        work = Round(
+            books,
+            ledger,
+            provider,
+            config=config,
+            may_create=may_create,
+            pace=pace,
+            spread_seconds=config.spread_minutes * 60 if checks else 0,
+        )
+        checker = Reconciler(books, ledger, provider, work.exchange, config=config, clock=_now)
+        yield Parts(client, config, work, ledger, provider, checker)
+
+
+@contextmanager
+def open_ledger(settings: Settings, *, patience: float = 0.0) -> Iterator[Ledger]:
+    """The deployment's ledger; a command of a person waits for a round to end."""
+    deadline = time.monotonic() + patience
+    while True:
         try:
-            return bill(ClickHouseBooks(client), ledger, Sender(ledger, provider), provider.name, period)
-        finally:
-            ledger.close()
+            ledger = Ledger(ledger_url(settings))
+            break
+        except LedgerBusy:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_BUSY_PAUSE)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
 
 
-def bill(books: BookSource, ledger: Ledger, sender: Sender, provider: str, period: str | None) -> RunResult:
-    """One round over given books, ledger and sender."""
-    result = RunResult(provider)
-    closed = list(books.closed_periods(period))
-    for one in closed:
-        _plan(one, ledger, result)
-    people = {one.customer: one for one in closed}
-    for entry in ledger.entries(period):
-        if entry.state in _OPEN_STATES and entry.plan.customer in people:
-            one = people[entry.plan.customer]
-            try:
-                sender.send(entry, one.name, one.external_customer)
-            except Halt as error:
-                raise UserError(
-                    f"the provider refuses our key: {error}",
-                    hint="check STRIPE_API_KEY and its permissions; nothing was lost",
-                ) from error
-            result.sent_now += 1
-    result.invoices = [_result(entry) for entry in ledger.entries(period)]
-    return result
+def result_of(work: Round, ledger: Ledger, provider: Provider, period: str | None) -> RunResult:
+    """What a round came to."""
+    invoices = [_result(entry) for entry in ledger.entries(period)]
+    return RunResult(provider.name, invoices, work.waits, work.sent_now)
 
 
-def _plan(one: ClosedPeriod, ledger: Ledger, result: RunResult) -> None:
-    first = invoice_id(one.customer, one.period, one.currency)
-    latest = invoice_id(one.customer, one.period, one.currency, one.revision)
-    if ledger.entry(latest) is not None:
-        return
-    if one.problem:
-        ledger.park(one.customer, one.period, one.problem)
-        result.waiting.append((one.customer, one.period, one.problem))
-        return
-    invoiced = ledger.planned(one.customer, one.period, one.currency)
-    if not one.prices and not invoiced:
-        return  # closed without usage: nothing to charge
-    carry = ledger.carry(one.customer, one.currency)
-    if ledger.entry(first) is None:
-        ledger.add_plan(plan_invoice(one, carry))
-    elif one.micro != invoiced:
-        ledger.add_plan(plan_restatement(one, invoiced, carry))
+def standing(settings: Settings, period: str | None = None) -> RunResult:
+    """What the rounds so far came to, from the ledger alone."""
+    with open_ledger(settings) as ledger:
+        waits = [(p.customer, p.period, p.reason) for p in ledger.parked() if period in (None, p.period)]
+        return RunResult(_name(settings), [_result(entry) for entry in ledger.entries(period)], waits)
+
+
+def _name(settings: Settings) -> str:
+    if load_config(settings).provider == "files":
+        return "files"
+    return "Stripe fake" if is_fake() else "Stripe"
 
 
 def _result(entry: Entry) -> InvoiceResult:
     plan = entry.plan
-    exponent, _ = exponent_and_step(plan.currency)
     return InvoiceResult(
         customer=plan.customer,
         period=plan.period,
@@ -120,19 +236,30 @@ def _result(entry: Entry) -> InvoiceResult:
         number=entry.number,
         lines=len(plan.lines),
         rated=Decimal(plan.micro) / _MICRO,
-        invoiced=Decimal(plan.minor).scaleb(-exponent),
+        invoiced=major(plan.minor, plan.currency),
         carried_before=Decimal(plan.carry_in) / _MICRO,
         carried_after=Decimal(plan.carry_out) / _MICRO,
     )
 
 
+def is_fake() -> bool:
+    """Whether the deployment works against the fake: no key, or a fake's address."""
+    return not api_key() or bool(os.environ.get("STRIPE_API_BASE", ""))
+
+
 @contextmanager
-def provider_for(settings: Settings, *, live: bool = False) -> Iterator[StripeProvider]:
-    """Stripe when a key is set, a fake at STRIPE_API_BASE, else a fake for this run's duration."""
+def provider_for(
+    settings: Settings, config: BillingConfig | None = None, *, live: bool = False
+) -> Iterator[Provider]:
+    """Files if the billing file says so, Stripe when a key is set, else a fake."""
+    config = config or BillingConfig()
     key, base = api_key(), os.environ.get("STRIPE_API_BASE", "")
+    if config.provider == "files":
+        yield FileProvider(settings.home / "billing" / "files")
+        return
     if key or base:
-        yield StripeProvider(key or FAKE_KEY, base=base, live=live)
+        yield StripeProvider(key or FAKE_KEY, base=base, live=live, tax_of=config.tax_of)
         return
     state = settings.home / "billing" / "stripe_fake.sqlite3"
     with running(state) as (address, _):
-        yield StripeProvider(FAKE_KEY, base=address)
+        yield StripeProvider(FAKE_KEY, base=address, tax_of=config.tax_of)

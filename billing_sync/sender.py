@@ -1,197 +1,186 @@
 """Sending one planned invoice, so that a crash or a lost answer anywhere is harmless.
 
-- The intent is in the ledger before a request leaves (R1); its id comes from the plan (R2).
-- It is repeated with the same key and the same bytes while that is safe: 20 hours, no 5xx (R3).
-- After that it is looked up first, and after a 5xx only once 15 minutes are over (R4).
-- The draft's lines are read back and compared before it is finalized; a difference blocks it.
+An invoice of ours: draft, lines, read back, finalize. A subscription's invoice: our lines are bound
+to its draft, which the provider finalizes. A difference blocks it; nothing wrong is finalized.
 """
 
-import json
-import random
-import time
-from collections.abc import Callable
-from hashlib import sha256
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import cast
 
+from billing_sync.exchange import Exchange
 from billing_sync.ledger import Entry, Ledger
-from billing_sync.planner import Plan
-from billing_sync.port import Halt, HeldInvoice, Provider, Rejected, Retry, Unknown
+from billing_sync.pace import Waiting
+from billing_sync.planner import Plan, PlannedLine
+from billing_sync.port import CreditProvider, HeldInvoice, HeldLine, Provider, Rejected
 
-SAME_KEY_SECONDS = 20 * 3_600  # Stripe keeps keys for at least 24 h
-QUIET_SECONDS = 15 * 60  # a request that is still under way lands within this time
-TRIES = 8
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-
-T = TypeVar("T")
-Clock = Callable[[], int]
-Sleep = Callable[[float], None]
+DRAFT_MARGIN_SECONDS = 15 * 60  # before a draft finalizes itself no more lines are started
+TAX_CODES = ("customer_tax_location_invalid",)
+DRAFT_OF = "draft of"
+NOT_EDITABLE = "invoice_not_editable"
 
 
-class Waiting(Exception):
-    """Cannot go on now; the next run does."""
-
-
-class Sender:
-    """Sends planned invoices to one provider."""
+class InvoiceSender:
+    """Brings planned invoices to one provider."""
 
     def __init__(
-        self,
-        ledger: Ledger,
-        provider: Provider,
-        *,
-        clock: Clock = lambda: int(time.time()),
-        sleep: Sleep = time.sleep,
+        self, ledger: Ledger, provider: Provider, exchange: Exchange, clock: Callable[[], int]
     ) -> None:
         self._ledger = ledger
         self._provider = provider
+        self._exchange = exchange
         self._clock = clock
-        self._sleep = sleep
 
-    def send(self, entry: Entry, name: str, external_customer: str) -> None:
+    def send(self, entry: Entry, account: str, subscription: str = "") -> None:
         """Bring one invoice as far as it can go; its state in the ledger says how far."""
         plan = entry.plan
         try:
-            self._send(plan, name, external_customer)
+            if len(plan.lines) > self._provider.caps.lines_per_invoice:
+                raise Rejected(f"{len(plan.lines)} lines are more than one invoice holds")
+            if plan.credits:
+                self._send_credit(plan)
+            elif subscription:
+                self._send_onto_subscription(plan, account, subscription)
+            else:
+                self._send_own(plan, account)
         except Rejected as error:
-            self._ledger.set_state(plan.id, "blocked", reason=f"refused: {error}")
+            is_tax = error.code in TAX_CODES
+            self._move(plan, "blocked_tax" if is_tax else "blocked", reason=f"refused: {error}")
+            raise
         except Waiting as error:
-            self._ledger.set_state(plan.id, "unknown", reason=str(error))
-        except Halt:
-            self._ledger.set_state(plan.id, "planned", reason="the provider refused our key")
+            self._move(plan, "unknown", reason=str(error))
             raise
 
-    def _send(self, plan: Plan, name: str, external_customer: str) -> None:
-        if len(plan.lines) > self._provider.lines_per_invoice:
-            raise Rejected(f"{len(plan.lines)} lines are more than one invoice holds")
-        customer = external_customer or self._customer(plan, name)
-        self._ledger.set_state(plan.id, "inflight")
-        draft = self._request(
-            f"{plan.id}:draft",
-            plan,
-            lambda key: self._provider.create_draft(customer, plan, key),
-            lambda: _external(self._provider.find_invoice(customer, plan)),
+    def _move(
+        self, plan: Plan, state: str, *, reason: str = "", external: str = "", number: str = ""
+    ) -> None:
+        self._ledger.set_state(
+            plan.id, state, reason=reason, external=external, number=number, now=self._clock()
         )
-        held = self._provider_call(lambda: self._provider.get_invoice(draft))
-        if held.status == "draft":
+
+    def _send_own(self, plan: Plan, account: str) -> None:
+        self._move(plan, "inflight")
+        draft = self._once(
+            plan,
+            "draft",
+            lambda key: self._provider.create_draft(account, plan, key),
+            lambda: _external(self._provider.find_invoice(account, plan)),
+        )
+        self._move(plan, "inflight", external=draft)
+        if self._held(draft).status == "draft":
             self._add_lines(plan, draft)
-            self._ledger.set_state(plan.id, "delivered", external=draft)
-        self._verify(plan, draft)
-        self._ledger.set_state(plan.id, "verified", external=draft)
+        self._move(plan, "delivered", external=draft)
+        self._verify(plan, draft, is_ours=True)
+        self._move(plan, "verified", external=draft)
         self._finalize(plan, draft)
 
-    def _customer(self, plan: Plan, name: str) -> str:
-        found = self._provider_call(lambda: self._provider.find_customer(plan.customer))
-        if found is not None:
-            return found
-        return self._request(
-            f"customer_{sha256(plan.customer.encode()).hexdigest()[:40]}",
-            (plan.customer, name),
-            lambda key: self._provider.create_customer(plan.customer, name, key),
-            lambda: self._provider.find_customer(plan.customer),
+    def _send_credit(self, plan: Plan) -> None:
+        """A credit note to the invoice that the plan names."""
+        provider = cast("CreditProvider", self._provider)
+        credited = self._ledger.entry(plan.credits)
+        assert credited is not None, "the planner found it"
+        invoice = credited.external
+        self._move(plan, "inflight")
+        note = self._once(
+            plan,
+            "credit",
+            lambda key: provider.create_credit(invoice, plan, key),
+            lambda: provider.find_credit(invoice, plan),
         )
+        held = self._exchange.read(lambda: provider.get_credit(note))
+        if held is None or held.total != plan.minor:
+            raise Rejected(f"the credit note {note} came to {held and held.total}, not {plan.minor}")
+        self._move(plan, "finalized", external=note, number=held.number)
+
+    def _send_onto_subscription(self, plan: Plan, account: str, subscription: str) -> None:
+        """Lines on the subscription's draft; one that closed without them gives way to the next."""
+        self._move(plan, "inflight")
+        draft = self._once(
+            plan, "draft", lambda _: self._open_draft(account, subscription, plan), lambda: None
+        )
+        try:
+            if self._held(draft).status == "draft":
+                self._add_lines(plan, draft)
+            self._verify(plan, draft, is_ours=False)
+        except Rejected as error:
+            ours = {line.id for line in plan.lines} & {line.id for line in self._lines(draft)}
+            is_closed = error.code == NOT_EDITABLE or self._held(draft).status != "draft"
+            if ours or not is_closed:
+                raise
+            self._ledger.send_again(f"{plan.id}:")
+            raise Waiting("the subscription's draft was finalized before; the next one is awaited") from error
+        state = "delivered" if self._held(draft).status == "draft" else "finalized"
+        self._move(plan, state, external=draft, number=self._held(draft).number)
+
+    def _open_draft(self, account: str, subscription: str, plan: Plan) -> str:
+        known = self._ledger.mark(f"{DRAFT_OF} {subscription}")  # a webhook told of it
+        found = self._provider.get_invoice(known) if known else None
+        if found is None or found.status != "draft":
+            found = self._provider.subscription_draft(account, subscription)
+        if found is None or 0 < found.finalizes_at < self._clock() + DRAFT_MARGIN_SECONDS:
+            raise Waiting(f"the subscription {subscription} has no draft that takes lines")
+        if found.currency.upper() != plan.currency:
+            text = (
+                f"the subscription {subscription} is in {found.currency.upper()}, the plan in {plan.currency}"
+            )
+            raise Rejected(f"{text}: give the customer a card in its currency", "currency")
+        return found.external
 
     def _add_lines(self, plan: Plan, draft: str) -> None:
-        size = self._provider.lines_per_call
+        size = self._provider.caps.lines_per_call
         for start in range(0, len(plan.lines), size):
-            lines = plan.lines[start : start + size]
+            self._add_some(plan, draft, start, plan.lines[start : start + size])
 
-            def add(key: str, lines: tuple[object, ...] = lines) -> str:
-                self._provider.add_lines(draft, plan, lines, key)  # type: ignore[arg-type]  # bound now
-                return draft
+    def _add_some(self, plan: Plan, draft: str, start: int, lines: Sequence[PlannedLine]) -> None:
+        def add(key: str) -> str:
+            self._provider.add_lines(draft, plan, lines, key)
+            return draft
 
-            def find(lines: tuple[object, ...] = lines) -> str | None:
-                held = {line.id for line in self._provider.lines(draft)}
-                return draft if {line.id for line in lines} <= held else None  # type: ignore[attr-defined]  # bound now
+        def find() -> str | None:
+            held = {line.id for line in self._provider.lines(draft)}
+            return draft if {line.id for line in lines} <= held else None
 
-            self._request(f"{plan.id}:lines:{start}", plan, add, find)
+        self._once(plan, f"lines:{start}", add, find)
 
-    def _verify(self, plan: Plan, draft: str) -> None:
-        """Every line once, with its amount, and nothing else."""
-        held = self._provider_call(lambda: self._provider.lines(draft))
-        wanted = sorted((line.id, line.minor) for line in plan.lines)
-        if sorted(held) != wanted:
-            ids = [line.id for line in held]
-            foreign = [i for i in ids if i not in {line.id for line in plan.lines}]
+    def _verify(self, plan: Plan, draft: str, *, is_ours: bool) -> None:
+        """Every line once, with its amount; and nothing else on an invoice of ours."""
+        held, mine = self._lines(draft), {line.id for line in plan.lines}
+        wanted = Counter((line.id, line.minor) for line in plan.lines)
+        foreign = [line.id for line in held if line.id not in mine]
+        found = Counter((line.id, line.minor) for line in held if line.id in mine)
+        if found != wanted or (foreign and is_ours):
             raise Rejected(
-                f"the draft {draft} holds {len(held)} lines, {len(wanted)} were planned;"
-                f" not ours: {foreign}; compare it with `billing-sync status` and void it"
+                f"the draft {draft} holds {len(held)} lines, {len(plan.lines)} were planned;"
+                f" not ours: {foreign}; `billing-sync reconcile --repair` builds it again",
+                NOT_EDITABLE if not found else "verify",
             )
 
     def _finalize(self, plan: Plan, draft: str) -> None:
         def look() -> str | None:
-            invoice = self._provider.get_invoice(draft)
-            return invoice.external if invoice.status != "draft" else None
+            return draft if self._held_now(draft).status != "draft" else None
 
-        self._request(
-            f"{plan.id}:finalize",
-            plan,
-            lambda key: self._provider.finalize(draft, key).external,
-            look,
-        )
-        invoice = self._provider_call(lambda: self._provider.get_invoice(draft))
+        self._once(plan, "finalize", lambda key: self._provider.finalize(draft, key).external, look)
+        invoice = self._held(draft)
         if invoice.total != plan.minor:
             raise Rejected(f"invoice {draft} came to {invoice.total}, {plan.minor} was planned")
-        self._ledger.set_state(plan.id, "finalized", external=draft, number=invoice.number)
+        self._move(plan, "finalized", external=draft, number=invoice.number)
 
-    def _request(
-        self,
-        request_id: str,
-        payload: object,
-        call: Callable[[str], str],
-        find: Callable[[], str | None],
-    ) -> str:
-        """Do one writing request exactly once, however often it has to be sent."""
-        fingerprint = sha256(json.dumps(payload).encode()).hexdigest()[:16]
-        known = self._ledger.request(request_id)
-        if known is not None and known.state == "done":
-            return known.external
-        epoch = known.epoch if known else 0
-        if known is not None and not self._is_same_key_safe(known.first_sent, known.saw_5xx):
-            self._wait_quiet(known.last_sent)
-            found = self._provider_call(find)
-            if found is not None:
-                self._ledger.done(request_id, found)
-                return found
-            epoch += 1
-        return self._try(request_id, fingerprint, epoch, call)
+    def _once(self, plan: Plan, step: str, call: Callable[[str], str], find: Callable[[], str | None]) -> str:
+        return self._exchange.once(plan.customer, f"{plan.id}:{step}", plan.digest, call, find)
 
-    def _try(self, request_id: str, fingerprint: str, epoch: int, call: Callable[[str], str]) -> str:
-        pause = _FIRST_PAUSE
-        for _ in range(TRIES):
-            self._ledger.intend(request_id, epoch, fingerprint, self._clock())
-            try:
-                external = call(f"{request_id}:{epoch}")
-            except Retry:
-                self._sleep(pause * random.random())
-                pause = min(pause * 2, _LONGEST_PAUSE)
-                continue
-            except Unknown as error:
-                self._ledger.saw_5xx(request_id)
-                raise Waiting(
-                    f"{error}; looked up again {QUIET_SECONDS // 60} minutes after the attempt"
-                ) from error
-            self._ledger.done(request_id, external)
-            return external
-        raise Waiting(f"no answer after {TRIES} tries; the next run goes on")
+    def _lines(self, draft: str) -> list[HeldLine]:
+        return self._exchange.read(lambda: self._provider.lines(draft))
 
-    def _is_same_key_safe(self, first_sent: int, saw_5xx: bool) -> bool:
-        return not saw_5xx and self._clock() - first_sent < SAME_KEY_SECONDS
+    def _held(self, draft: str) -> HeldInvoice:
+        return self._exchange.read(lambda: self._held_now(draft))
 
-    def _wait_quiet(self, last_sent: int) -> None:
-        left = last_sent + QUIET_SECONDS - self._clock()
-        if left > 0:
-            raise Waiting(f"the provider failed inside; looked up in {left} s")
-
-    def _provider_call(self, call: Callable[[], T]) -> T:
-        """A reading request, repeated while the provider does not answer."""
-        pause = _FIRST_PAUSE
-        for _ in range(TRIES):
-            try:
-                return call()
-            except (Retry, Unknown):
-                self._sleep(pause * random.random())
-                pause = min(pause * 2, _LONGEST_PAUSE)
-        raise Waiting(f"no answer after {TRIES} tries; the next run goes on")
+    def _held_now(self, draft: str) -> HeldInvoice:
+        found = self._provider.get_invoice(draft)
+        if found is None:
+            raise Rejected(
+                f"the draft {draft} is gone; `billing-sync reconcile --repair` builds it again", "gone"
+            )
+        return found
 
 
 def _external(held: HeldInvoice | None) -> str | None:

@@ -107,6 +107,18 @@ def sink() -> None:
 
 
 @app.command()
+def quotad() -> None:
+    """Serve quotas over HTTP, for applications that do not read Kafka; settings: METERING_QUOTAD_*."""
+    from metering.app import configure_logs
+    from metering.quotad.run import serve
+    from metering.quotad.settings import quotad_settings
+
+    own = quotad_settings()
+    configure_logs(settings().log_level)
+    asyncio.run(serve(settings(), own))
+
+
+@app.command()
 def demo(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=4, help="Worker processes.")] = 1,

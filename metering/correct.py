@@ -115,7 +115,7 @@ def _without(client: Any, catalog: Catalog, original: UsageEvent, one: Measure) 
     for other in _others(client, original, one.meter.event_type):
         for found in _measures(other, catalog):
             if (found.meter.id, found.dimensions) == (one.meter.id, one.dimensions):
-                total.add(found, other.at, other.id)
+                total.add(found, other)
     hour = hour_of(original.at)
     record = record_of(total, original.customer, one.meter.id, one.dimensions, hour, "0")
     plain: dict[str, Any] = msgspec.to_builtins(record)
@@ -200,7 +200,7 @@ def _moved(
     for event in events:
         for found in _measures(event, catalog):
             place = (found.meter.id, found.dimensions)
-            totals.setdefault(place, Total(found.meter.aggregation)).add(found, event.at, event.id)
+            totals.setdefault(place, Total(found.meter.aggregation)).add(found, event)
     meters = {meter.id for meter in catalog.meters_for(original.type)}
     kept = [u for u in uses if (u.customer, u.hour) != (original.customer, hour) or u.meter not in meters]
     for (meter, dimensions), total in totals.items():

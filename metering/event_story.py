@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from billing_sync.currencies import exponent_and_step
-from billing_sync.ledger import Entry, LedgerReader, ledger_path
+from billing_sync.ledger import Entry, LedgerReader, ledger_url
 from billing_sync.planner import RESTATED_LINE, invoice_id
 from metering.catalog.resolved import Catalog
 from metering.event_copies import Copy, Correction, Identity, approved_copy, copies_of, corrections_of
@@ -173,7 +173,7 @@ class _Teller:
     def __init__(self, client: Any, settings: Settings, catalog: Catalog) -> None:
         self._client = client
         self._catalog = catalog
-        self._ledger = LedgerReader(ledger_path(settings))
+        self._ledger = LedgerReader(ledger_url(settings))
 
     def _rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         return list(self._client.query(sql, parameters=parameters).result_rows)

@@ -22,7 +22,7 @@ NAME_LIMIT = 256  # characters of an id, source, type or customer
 TICK_TYPE = "metering.tick"  # appended by the owner of an idle partition; see state/meter_fold.py
 
 _NAMES = ("id", "source", "type", "customer")
-_SENDERS = ("backfill", "lease")  # what says how an event came, not what it says
+SENDERS = ("backfill", "lease")  # what says how an event came, not what it says
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _LATEST_MS = 253_402_300_799_999  # 9999-12-31, the last instant a datetime can hold
@@ -67,9 +67,10 @@ class Item(NamedTuple):
     raw: bytes
 
 
-_whole = msgspec.json.Decoder(UsageEvent | list[msgspec.Raw], float_hook=Decimal)
-_single = msgspec.json.Decoder(UsageEvent, float_hook=Decimal)
-_Undecodable = (msgspec.MsgspecError, ValueError, RecursionError, ArithmeticError)
+FLOATS = Decimal  # what a JSON number with a fraction becomes
+UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError, ArithmeticError)
+_whole = msgspec.json.Decoder(UsageEvent | list[msgspec.Raw], float_hook=FLOATS)
+_single = msgspec.json.Decoder(UsageEvent, float_hook=FLOATS)
 
 
 def decode_values(values: Sequence[bytes | None]) -> Iterator[Item]:
@@ -83,18 +84,25 @@ def decode_values(values: Sequence[bytes | None]) -> Iterator[Item]:
             yield Item(number, -1, what if isinstance(what, Refusal) else _normal(what), raw)
 
 
+def are_objects(values: Sequence[bytes | None]) -> bool:
+    """Whether each value begins and ends as an object or an array does.
+
+    Then they can be decoded in one call, as lines: a line break is legal JSON white space but not legal
+    inside a JSON string, and values with brackets cannot run into each other. So an equal count proves
+    that each line is its own value.
+    """
+    return all(v and v[0] in b"{[" and v[-1] in b"}]" for v in values)
+
+
 def _decode_together(
     values: Sequence[bytes | None],
 ) -> Sequence[UsageEvent | list[msgspec.Raw] | Refusal]:
-    # One call for all values. A line break is legal JSON white space but not legal inside a JSON
-    # string, and every value starts and ends with a bracket, so values cannot run into each other:
-    # an equal count proves that each line is its own value. Otherwise each is decoded alone.
     try:
-        if all(v and v[0] in b"{[" and v[-1] in b"}]" for v in values):
+        if are_objects(values):
             together = _whole.decode_lines(b"\n".join(values))  # type: ignore[arg-type]  # no None here
             if len(together) == len(values):
                 return together
-    except _Undecodable:
+    except UNDECODABLE:
         pass  # at least one value is broken: find out which
     return [_decode_alone(value) for value in values]
 
@@ -105,7 +113,7 @@ def _decode_alone(value: bytes | None) -> UsageEvent | list[msgspec.Raw] | Refus
     try:
         decoded: UsageEvent | list[msgspec.Raw] = _whole.decode(value)
         return decoded
-    except _Undecodable as error:
+    except UNDECODABLE as error:
         return _explain(value, error)
 
 
@@ -123,7 +131,7 @@ def _name(value: bytes, refusal: Refusal) -> Refusal:
     """Add what can still be read of who sent it, so that a person can find it."""
     try:
         loose = msgspec.json.decode(value)
-    except _Undecodable:
+    except UNDECODABLE:
         return refusal
     if not isinstance(loose, dict):
         return refusal
@@ -155,7 +163,7 @@ def _open_envelope(number: int, raw: bytes, parts: list[msgspec.Raw]) -> Iterato
         body = bytes(part)
         try:
             yield Item(number, index, _normal(_single.decode(body)), body)
-        except _Undecodable as error:
+        except UNDECODABLE as error:
             yield Item(number, index, _explain(body, error), body)
 
 
@@ -189,7 +197,7 @@ def _missing(event: UsageEvent) -> Refusal | None:
 
 
 def _unusable_name(event: UsageEvent) -> Refusal | None:
-    for field in _NAMES if not (event.backfill or event.lease) else _NAMES + _SENDERS:
+    for field in _NAMES if not (event.backfill or event.lease) else _NAMES + SENDERS:
         text: str = getattr(event, field)
         if len(text) > NAME_LIMIT or not (text.isprintable() or not text):
             return Refusal(

@@ -93,7 +93,7 @@ class _Counter:
         for found in measures:
             place = (event.customer, found.meter.id, found.dimensions, hour)
             total = self._totals.setdefault(place, Total(found.meter.aggregation))
-            total.add(found, event.at, event.id)
+            total.add(found, event)
             total.digest = (total.digest + digest) % DIGESTS
 
     def uses(self) -> Iterator[HourUse]:

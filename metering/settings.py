@@ -94,6 +94,13 @@ class Settings(BaseSettings):
     sink_batch_seconds: float = Field(
         default=1.0, gt=0, description="A sink inserts at least this often while it holds rows."
     )
+    ledger_url: str = Field(
+        default="",
+        description="Ledger of billing sync: a SQLite file in METERING_HOME, or `postgresql://...`.",
+    )
+    billing_file: Path | None = Field(
+        default=None, description="YAML file that says how to bill; without it everything is invoiced."
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     def brokers(self) -> str:

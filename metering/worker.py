@@ -4,6 +4,7 @@ Everything here is effects: Kafka, disk, timers. What is counted and charged is 
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +39,7 @@ FROZEN_SECONDS = 8.0  # below the session timeout: a process that slept longer m
 CATALOG_SECONDS = 5.0
 SEEK_BACK_SECONDS = 1.0
 MEND_SECONDS = 600.0  # far below the lag of compaction
+GARBAGE = (100_000, 50, 100)  # objects before a collection: a batch makes many, and nearly none in a circle
 
 
 class Worker:
@@ -70,6 +72,7 @@ class Worker:
 
     async def start(self) -> None:
         """Connect the producer and begin to follow the catalog."""
+        gc.set_threshold(*GARBAGE)
         await self.publisher.start()
         self._following = asyncio.create_task(self._follow_catalog())
         self._facts = asyncio.create_task(self._quotas.follow_facts())
@@ -100,6 +103,7 @@ class Worker:
             die("state_not_loaded", error)
         finally:
             self._loading -= 1
+        gc.freeze()  # the states stay: looking through them for garbage is wasted time
         self._awake = time.monotonic()
         offsets = {tp: offset for tp, offset in starts if offset is not None}
         log.info(

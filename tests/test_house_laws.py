@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 FOLDS = (
     "meter_fold rate_fold measure partitioning dedupe calendar postings totals hourly_table amending"
     " amendments rate_state closed_books corrections settle accounts late quota_part"
+    " row_batch row_groups row_measures id_file recent_ids"
 ).split()
 PURE = [
     *sorted((ROOT / "metering" / "rating").glob("*.py")),

@@ -1,1 +1,1 @@
-"""Adapters of payment providers behind one port."""
+"""Payment providers behind the port."""

@@ -1,6 +1,6 @@
-"""A stateful Stripe on loopback: the part of its API that billing sync uses, with its traps.
+"""A stateful Stripe for tests and for working without an account: the part that billing sync uses.
 
-Modelled: customers, invoices (draft, open, void), lines with pagination, finalizing, idempotency
-keys with their stored answers, currency steps, the limit of 250 lines, and faults on request.
-Not modelled: payments, taxes, subscriptions, webhooks, search, rate limits by themselves.
+`core.Fake` is the account; `client.FakeClient` puts it behind the real SDK in the same process with
+a clock of one's own, `server` puts it on a socket. `docs/billing.md` says what it models and what
+it does not.
 """

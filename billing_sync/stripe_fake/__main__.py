@@ -5,7 +5,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from billing_sync.stripe_fake.server import Fake, application
+from billing_sync.stripe_fake.core import Fake
+from billing_sync.stripe_fake.server import application
 
 
 def main() -> None:

@@ -1,176 +1,46 @@
-"""The fake on a socket: routes, keys, idempotency, faults.
+"""The fake on a socket.
 
-`POST /admin/faults` takes JSON: `kind` (status, drop), `when` (before or after the effect),
-`status`, `count` and `skip`; it concerns the following POSTs to `/v1`.
+`POST /admin/faults` takes a fault as JSON, as `faults.Faults.add` describes it.
 """
 
 import asyncio
-import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
-from billing_sync.stripe_fake.api import Api, ApiError, parse_form
-from billing_sync.stripe_fake.state import Answer, State
+from billing_sync.stripe_fake.client import read_call
+from billing_sync.stripe_fake.core import Fake
+from billing_sync.stripe_fake.errors import Crash, Lost
 
-_TEST_KEYS = ("sk_test_", "rk_test_")
+__all__ = ["Fake", "application", "running"]
+
 _START_SECONDS = 10.0
-
-
-class Faults:
-    """What goes wrong with the following writing requests."""
-
-    def __init__(self) -> None:
-        self._plan: list[dict[str, Any]] = []
-
-    def add(self, fault: dict[str, Any]) -> None:
-        """Plan a fault."""
-        self._plan.append({"count": 1, "skip": 0, "status": 500, "when": "before", **fault})
-
-    def take(self) -> dict[str, Any] | None:
-        """The fault of this request, if one is due."""
-        for fault in self._plan:
-            if fault["skip"] > 0:
-                fault["skip"] -= 1
-                return None
-            if fault["count"] > 0:
-                fault["count"] -= 1
-                return fault
-        return None
-
-
-class Fake:
-    """HTTP around the operations."""
-
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        self.state = State(path)
-        self.api = Api(self.state)
-        self.faults = Faults()
-        self.clock = clock
-        self.posts = 0
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Any request to /v1."""
-        if not _key_of(request).startswith(_TEST_KEYS):
-            message = "Invalid API Key provided"
-            return _answer(401, {"error": {"type": "invalid_request_error", "message": message}})
-        if request.method == "POST":
-            return await self._write(request)
-        try:
-            return _answer(200, self._read(request))
-        except ApiError as error:
-            return _answer(error.status, error.body)
-
-    def _read(self, request: web.Request) -> dict[str, Any]:
-        path, query = _steps(request), dict(request.query)
-        url = request.path
-        match (request.method, *path):
-            case ("GET", "customers"):
-                return self.api.page("customer", "", query, url)
-            case ("GET", "invoices"):
-                return self.api.page("invoice", query.get("customer", ""), query, url)
-            case ("GET", "invoices", identity):
-                return self.api.invoice(identity)
-            case ("GET", "invoices", identity, "lines"):
-                return self.api.page("line_item", self.api.invoice(identity)["id"], query, url)
-            case ("DELETE", "invoices", identity):
-                return self.api.delete_draft(identity)
-        raise ApiError(404, "invalid_request_error", f"Unrecognized request URL ({url})")
-
-    async def _write(self, request: web.Request) -> web.StreamResponse:
-        self.posts += 1
-        form = await request.post()
-        pairs = [(name, str(value)) for name, value in form.items()]
-        key = request.headers.get("Idempotency-Key", "")
-        fingerprint = hashlib.sha256(json.dumps([request.path, sorted(pairs)]).encode()).hexdigest()
-        stored = self.state.answer(key, int(self.clock())) if key else None
-        if stored is not None:
-            if stored.fingerprint != fingerprint:
-                return _answer(400, _mismatch(key))
-            return _answer(stored.status, json.loads(stored.body), replayed=True)
-        return self._execute(request, parse_form(pairs), key, fingerprint)
-
-    def _execute(
-        self, request: web.Request, params: dict[str, Any], key: str, fingerprint: str
-    ) -> web.StreamResponse:
-        fault = self.faults.take()
-        if fault and fault["when"] == "before":
-            return self._fail(request, fault, key, fingerprint)
-        try:
-            status, body = 200, self._effect(_steps(request), params)
-        except ApiError as error:
-            status, body = error.status, error.body
-        if fault and fault.get("kind") == "status":
-            return self._fail(request, fault, key, fingerprint)
-        if key:
-            answer = Answer(fingerprint, status, json.dumps(body))
-            self.state.store_answer(key, answer, int(self.clock()))
-        return self._fail(request, fault, "", "") if fault else _answer(status, body)
-
-    def _fail(
-        self, request: web.Request, fault: dict[str, Any], key: str, fingerprint: str
-    ) -> web.StreamResponse:
-        if fault.get("kind") == "drop":
-            if request.transport is not None:
-                request.transport.abort()
-            return web.Response(status=500)
-        status = int(fault["status"])
-        body = {"error": {"type": "api_error", "message": "An unknown error occurred"}}
-        if status >= 500 and key:  # Stripe keeps and replays its own failures
-            answer = Answer(fingerprint, status, json.dumps(body))
-            self.state.store_answer(key, answer, int(self.clock()))
-        return _answer(status, body)
-
-    def _effect(self, path: list[str], params: dict[str, Any]) -> dict[str, Any]:
-        match path:
-            case ["customers"]:
-                return self.api.create_customer(params)
-            case ["invoices"]:
-                return self.api.create_invoice(params)
-            case ["invoices", identity, "add_lines"]:
-                return self.api.add_lines(identity, params)
-            case ["invoices", identity, "finalize"]:
-                return self.api.finalize(identity)
-            case ["invoices", identity, "void"]:
-                return self.api.void(identity)
-        raise ApiError(404, "invalid_request_error", f"Unrecognized request URL ({path})")
-
-    async def add_fault(self, request: web.Request) -> web.Response:
-        """POST /admin/faults."""
-        self.faults.add(await request.json())
-        return web.json_response({"ok": True})
-
-
-def _key_of(request: web.Request) -> str:
-    return request.headers.get("Authorization", "").removeprefix("Bearer ")
-
-
-def _steps(request: web.Request) -> list[str]:
-    return request.path.removeprefix("/v1/").strip("/").split("/")
-
-
-def _mismatch(key: str) -> dict[str, Any]:
-    message = f"Keys for idempotent requests can only be used with the same parameters: '{key}'"
-    return {"error": {"type": "idempotency_error", "message": message}}
-
-
-def _answer(status: int, body: dict[str, Any], *, replayed: bool = False) -> web.Response:
-    headers = {"Request-Id": f"req_{time.time_ns():x}"}
-    if replayed:
-        headers["Idempotent-Replayed"] = "true"
-    return web.json_response(body, status=status, headers=headers)
 
 
 def application(fake: Fake) -> web.Application:
     """The fake as an aiohttp application."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        body = await request.text()
+        try:
+            reply = fake.handle(read_call(request.method, str(request.rel_url), request.headers, body))
+        except (Lost, Crash):
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=500)
+        return web.Response(text=reply.text, status=reply.status, headers=reply.headers)
+
+    async def add_fault(request: web.Request) -> web.Response:
+        fake.faults.add(await request.json())
+        return web.json_response({"ok": True})
+
     app = web.Application()
-    app.add_routes([web.post("/admin/faults", fake.add_fault), web.route("*", "/v1/{rest:.*}", fake.handle)])
+    routes = [web.route("*", f"/{version}/{{rest:.*}}", handle) for version in ("v1", "v2")]
+    app.add_routes([web.post("/admin/faults", add_fault), *routes])
     return app
 
 

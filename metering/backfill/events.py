@@ -111,7 +111,7 @@ class _Hours:
         """Count an event."""
         for place, one in self._measured(event):
             total = self._totals.setdefault(place, Total(one.meter.aggregation))
-            total.add(one, event.at, event.id)
+            total.add(one, event)
             total.digest = (total.digest + _digest(event)) % DIGESTS
             self._events[place][identity(event)] = (one, event)
 
@@ -122,7 +122,7 @@ class _Hours:
             total = self._totals[place]
             before = f"{total.digest:016x}"
             del self._events[place][identity(event)]
-            if not total.take_back(one, event.at, event.id):
+            if not total.take_back(one, event):
                 self._totals[place] = total = self._without(place, total)
                 stated.append(_statement(place, total, before))
             total.digest = (total.digest - _digest(event)) % DIGESTS
@@ -131,7 +131,7 @@ class _Hours:
     def _without(self, place: _Place, total: Total) -> Total:
         made = Total(total.kind)
         for one, event in self._events[place].values():
-            made.add(one, event.at, event.id)
+            made.add(one, event)
         made.digest = total.digest
         return made
 

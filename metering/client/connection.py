@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from metering.client.buffer import Buffer
 from metering.client.quotas import Quotas
-from metering.client.reading import CatalogReader, ReplyReader, StateReader
+from metering.client.reading import CatalogReader, ReplyReader, StateReader, now_ms
 from metering.client.usage import Placed, Usage
 from metering.errors import UserError
 from metering.quota.local import LocalView
@@ -76,7 +76,9 @@ class Metering:
                 await self._producer.start()
                 count = len(await self._producer.partitions_for(f"{self._prefix}usage.events"))
                 self._states.partitions = self._replies.partitions = count
-                self._tasks = [asyncio.create_task(reader.run()) for reader in readers]
+                self._tasks = [
+                    asyncio.create_task(reader.run(), name=type(reader).__name__) for reader in readers
+                ]
                 for reader in readers:
                     await reader.ready.wait()
         except (KafkaError, OSError, TimeoutError) as error:
@@ -88,6 +90,19 @@ class Metering:
             ) from error
         self._tasks.append(asyncio.create_task(self.usage.drain()))
         return self
+
+    def silent_ms(self) -> int | None:
+        """How long the quietest partition was not heard of; None when one never was."""
+        return self.view.silent_ms(self._states.partitions, now_ms())
+
+    def broken(self) -> str:
+        """Why a reader has ended, after which answers rest on what was read before; empty while all run."""
+        causes = {
+            task.get_name(): "cancelled" if task.cancelled() else repr(task.exception())
+            for task in self._tasks
+            if task.done() and (task.cancelled() or task.exception() is not None)
+        }
+        return ", ".join(f"{name}: {cause}" for name, cause in causes.items())
 
     async def __aexit__(self, *_: object) -> None:
         """Disconnect; what was emitted has been delivered or buffered."""

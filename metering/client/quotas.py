@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
 from itertools import count
 from typing import Literal, NamedTuple
 
+import msgspec
 from aiokafka.errors import KafkaError
 
 from metering.catalog.resolved import Catalog
@@ -93,7 +95,9 @@ class Quotas:
         self._partitions = partitions
         self._timeout = timeout_seconds
         self._when_no_data = when_no_data
-        self._numbers = count(1)
+        # A client's name may be used again, by a later process or a second one; a request's id never.
+        run = uuid.uuid4().hex[:12]
+        self._names = (f"{client}-{run}-{n}" for n in count(1))
         self._away_until = 0.0  # by the monotonic clock; until then nobody is asked for what may be reused
 
     def check_locally(
@@ -135,7 +139,7 @@ class Quotas:
         await self._give_back(customer, meter, micro, requests)
         reply = await self._ask(
             Reserve(
-                *(self._next_id(), self._client, customer, meter),
+                *(next(self._names), self._client, customer, meter),
                 quantity=str(micro * BLOCK),
                 least=str(micro),
                 requests=requests * BLOCK,
@@ -155,7 +159,7 @@ class Quotas:
     async def _give_back(self, customer: str, meter: str, micro: int, requests: int) -> None:
         """What is left of a lease but too small would stay held until its end."""
         for lease, used in self.view.too_small(customer, meter, micro, requests):
-            done = Commit(self._next_id(), self._client, customer, lease, 1, str(used), done=True)
+            done = Commit(next(self._names), self._client, customer, lease, 1, str(used), done=True)
             await self._tell(done)
 
     def _decided(self, answer: Answer, customer: str, meter: str, micro: int, requests: int) -> Decision:
@@ -188,14 +192,19 @@ class Quotas:
         requests: int = 1,
         validity_seconds: int = 30,
         dimensions: Mapping[str, str] | None = None,
+        request_id: str = "",
     ) -> Reservation:
-        """Hold usage that is to come: all of it, or with `least` what is left but not less than that."""
+        """Hold usage that is to come: all of it, or with `least` what is left but not less than that.
+
+        The same `request_id` for the same customer again, within ten minutes and under the same name of the
+        client, gets the same reply, and nothing is held twice.
+        """
         micro, floor = _micro(quantity), _micro(least) if least is not None else None
         if micro is None or (least is not None and floor is None):
             return Reservation(False, "bad_quantity")
         reply = await self._ask(
             Reserve(
-                *(self._next_id(), self._client, customer, meter, str(micro)),
+                *(self._id("reserve", customer, request_id), self._client, customer, meter, str(micro)),
                 least="" if floor is None else str(floor),
                 whole=floor is None,
                 requests=requests,
@@ -206,18 +215,27 @@ class Quotas:
         return _reservation(reply)
 
     async def commit(
-        self, customer: str, lease: str, used: Number, *, n: int = 1, done: bool = True
+        self,
+        customer: str,
+        lease: str,
+        used: Number,
+        *,
+        n: int = 1,
+        done: bool = True,
+        request_id: str = "",
     ) -> Reservation:
         """Say what was used of a lease so far; with `done` the rest is free again. It counts nothing."""
         micro = _micro(used)
         if micro is None:
             return Reservation(False, "bad_quantity", lease)
-        commit = Commit(self._next_id(), self._client, customer, lease, n, str(micro), done)
+        name = self._id("commit", customer, request_id)
+        commit = Commit(name, self._client, customer, lease, n, str(micro), done)
         return _reservation(await self._ask(commit))
 
-    async def release(self, customer: str, lease: str) -> Reservation:
+    async def release(self, customer: str, lease: str, *, request_id: str = "") -> Reservation:
         """Give back what a lease still holds."""
-        return _reservation(await self._ask(Release(self._next_id(), self._client, customer, lease)))
+        name = self._id("release", customer, request_id)
+        return _reservation(await self._ask(Release(name, self._client, customer, lease)))
 
     async def check_with_owner(
         self,
@@ -232,13 +250,14 @@ class Quotas:
         micro = _micro(quantity)
         if micro is None:
             return Reservation(False, "bad_quantity")
-        named = (self._next_id(), self._client, customer, meter, str(micro), requests)
+        named = (next(self._names), self._client, customer, meter, str(micro), requests)
         return _reservation(await self._ask(Check(*named, dict(dimensions or {}))))
 
     # -- the round trip --------------------------------------------------------------------------
 
-    def _next_id(self) -> str:
-        return f"{self._client}-{next(self._numbers)}"
+    def _id(self, kind: str, customer: str, given: str) -> str:
+        """What a request is known by: a new name, or the caller's, told apart by kind and customer."""
+        return msgspec.json.encode([kind, customer, given]).decode() if given else next(self._names)
 
     async def _tell(self, request: Request) -> bool:
         """Send a request whose reply nobody waits for; whether it was sent."""

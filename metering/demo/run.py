@@ -10,13 +10,14 @@ from pathlib import Path
 
 from aiokafka.errors import KafkaError
 
-from billing_sync.run import RunResult, run_once
+from billing_sync.run import RunResult
 from metering.audit import run_audit
 from metering.catalog.load import load_folder
 from metering.catalog.publish import publish
 from metering.console import console
 from metering.demo import screen
 from metering.demo.account import Line, account
+from metering.demo.billing import sync
 from metering.demo.pipeline import Pipeline
 from metering.demo.quota_scene import CUSTOMER, quota_scene
 from metering.demo.traffic import PERIOD, STRETCH, Traffic, traffic
@@ -61,7 +62,7 @@ def run_demo(
         with _stage(times, "meter, rate and store"):
             asyncio.run(_wait_for_books(own, sent, pipeline))
         with _stage(times, "bill"):
-            billed = run_once(own, period=PERIOD)
+            billed = sync(own, PERIOD, console.print)
         with connect(own.clickhouse(), own.database) as client:
             books = Books(client)
             lines = account(books, sent, catalog, billed, run_audit(client, PERIOD))

@@ -1,17 +1,12 @@
 """What is closed stays closed, and what was charged is invoiced or carried."""
 
-import json
-import sqlite3
 from collections import defaultdict
-from contextlib import closing
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
+from billing_sync.config import load_config
 from billing_sync.currencies import exponent_and_step, unit_micro
-from billing_sync.ledger import ledger_path
-from billing_sync.planner import Plan, PlannedLine
-from metering.errors import UserError
+from billing_sync.ledger import LedgerReader, ledger_url
+from billing_sync.planner import Plan
 from metering.invariants.base import Broken, Invariant
 from metering.invariants.facts import Facts
 from metering.rating.money import format_micro
@@ -56,24 +51,27 @@ class Invoiced(Invariant):
 
     def check(self, facts: Facts) -> list[Broken]:
         """Check each invoice, each chain of carried remainders, and each planned period's charges."""
-        path = ledger_path(facts.settings)
-        if not path.exists():
-            return []  # nothing was billed from here
-        plans, carried = _read(path)
+        held = LedgerReader(ledger_url(facts.settings)).standing()
+        config = load_config(facts.settings)
+        ours = [plan for plan in held.plans if not config.rules_for(plan.customer)]
         charged = {
             (customer, period): amount
             for customer, period, amount in facts.rows(
                 "SELECT customer, period, sum(amount) FROM charges_current GROUP BY customer, period"
             )
         }
-        return _against_books(plans, charged) + _against_carry(plans, carried)
+        found = _against_books(ours, held.corrected, charged) if ours else []
+        return found + _each_adds_up(held.plans) + _against_carry(held.plans, held.carried)
 
 
 class Remainders(Invariant):
     """Never is more invoiced than was charged."""
 
     name = "remainders"
-    means = "what an invoice carries to the next one is never negative, and less than the smallest unit"
+    means = (
+        "what an invoice carries to the next one is never negative, and less than the smallest unit; without"
+        " an invoice, less than the smallest one"
+    )
     remedy = (
         "Stop `billing-sync`: another amount was invoiced than was charged. Compare the ledger (`billing-sync"
         " status`) with the invoice at the provider, and correct it there."
@@ -82,27 +80,38 @@ class Remainders(Invariant):
     def check(self, facts: Facts) -> list[Broken]:
         """Look at every plan; one without lines carries all of it, also what is owed to the customer."""
         found = []
-        for plan in _plans(facts):
+        config = load_config(facts.settings)
+        for plan in LedgerReader(ledger_url(facts.settings)).standing().plans:
+            _, step = exponent_and_step(plan.currency)
             unit = unit_micro(plan.currency)
-            if plan.carry_out >= unit or (plan.carry_out < 0 and plan.lines):
-                expected = f"0 to {format_micro(unit - 1)}"
+            least = unit if plan.lines else max(unit, config.minimum_of(plan.currency) // step * unit)
+            if plan.carry_out >= least or (plan.carry_out < 0 and plan.lines):
+                expected = f"0 to {format_micro(least - 1)}"
                 carried = f"{format_micro(plan.carry_out)} carried on"
                 found.append(Broken(f"{plan.period} {plan.customer}", carried, expected))
         return found
 
 
-def _plans(facts: Facts) -> list[Plan]:
-    path = ledger_path(facts.settings)
-    return _read(path)[0] if path.exists() else []
+def _against_books(
+    plans: list[Plan], corrected: dict[str, int], charged: dict[tuple[str, str], Decimal]
+) -> list[Broken]:
+    """A period's invoices together, restatements with them, come to its charges; corrections are apart."""
+    planned: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for plan in plans:
+        own = plan.micro - sum(corrected.get(correction, 0) for correction in plan.corrections)
+        planned[plan.customer, plan.period] += own
+    found = []
+    for (customer, period), micro in planned.items():
+        books = f"{charged.get((customer, period), Decimal(0)):.6f}"
+        if books != format_micro(micro):
+            planned_text = f"{format_micro(micro)} planned"
+            found.append(Broken(f"{period} {customer}", planned_text, f"{books} charged"))
+    return found
 
 
-def _against_books(plans: list[Plan], charged: dict[tuple[str, str], Decimal]) -> list[Broken]:
+def _each_adds_up(plans: list[Plan]) -> list[Broken]:
     found = []
     for plan in plans:
-        books = f"{charged.get((plan.customer, plan.period), Decimal(0)):.6f}"
-        if books != format_micro(plan.micro):
-            place = f"{plan.period} {plan.customer}"
-            found.append(Broken(place, f"{format_micro(plan.micro)} planned", f"{books} charged"))
         left = _invoiced(plan) + plan.carry_out
         if left != plan.micro + plan.carry_in:
             found.append(
@@ -135,20 +144,3 @@ def _invoiced(plan: Plan) -> int:
     """The invoice's total in micro-units."""
     exponent, _ = exponent_and_step(plan.currency)
     return int(plan.minor * 10 ** (_MICRO_DIGITS - exponent))
-
-
-def _read(path: Path) -> tuple[list[Plan], dict[tuple[str, str], int]]:
-    """Every plan and what is carried, read beside whoever sends."""
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            db.execute("BEGIN")  # both at one instant
-            plans = [_plan(text) for (text,) in db.execute("SELECT plan FROM invoice ORDER BY rowid")]
-            rows = db.execute("SELECT customer, currency, micro FROM carry").fetchall()
-    except sqlite3.Error as error:
-        raise UserError(f"the ledger {path} cannot be read: {error}") from error
-    return plans, {(customer, currency): int(micro) for customer, currency, micro in rows}
-
-
-def _plan(text: str) -> Plan:
-    fields: list[Any] = json.loads(text)
-    return Plan._make([*fields[:7], tuple(PlannedLine(*line) for line in fields[7])])

@@ -150,7 +150,15 @@ def start(folder: Path, broker: int, controller: int) -> process.Running:
     base.append(f"-Dlog4j2.configurationFile={(folder / 'log4j2.yaml').resolve()}")
     if not (data / "meta.properties").exists():
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        storage = [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        # One argument: an id may begin with a dash.
+        storage = [
+            *base,
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={cluster}",
+            "-c",
+            str(properties),
+        ]
         done = subprocess.run(storage, capture_output=True, text=True, timeout=_START_SECONDS)
         if done.returncode:
             raise UserError(f"Kafka's storage was not formatted: {done.stdout}{done.stderr}")

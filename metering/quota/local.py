@@ -136,6 +136,12 @@ class LocalView:
             self._gates[place] = Gate(self._beat(partition))
         return self._gates[place]
 
+    def silent_ms(self, partitions: int, now_ms: int) -> int | None:
+        """How long the quietest of the partitions 0 … n-1 was not heard of; None when one never was."""
+        seen = [self._beat(partition).seen for partition in range(partitions)]
+        heard = [at for at in seen if at is not None]
+        return now_ms - min(heard, default=now_ms) if len(heard) == partitions else None
+
     def _beat(self, partition: int) -> Beat:
         return self._beats.setdefault(partition, Beat())
 

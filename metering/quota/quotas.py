@@ -66,6 +66,7 @@ class Quotas:
         self._watches: dict[tuple[str, str], tuple[Account, Watch]] = {}
         self._sources: dict[str, tuple[Any, ...]] = {}
         self._restoring = Restoring(self.desk)
+        self.renewed = 0  # how often the answers of `is_watched` may have changed
 
     # -- inputs -----------------------------------------------------------------------------------
 
@@ -88,6 +89,11 @@ class Quotas:
             self._do(due)
             due = desk.next_due(appended)
         desk.clock = max(desk.clock, appended)
+
+    def is_watched(self, account: str) -> bool:
+        """Whether `post` does anything for the customers of an account."""
+        found = self._accounts.get(account)
+        return found is not None and bool(found.watches)
 
     def post(
         self,
@@ -250,6 +256,7 @@ class Quotas:
             account = self._restoring.accounts.pop(name, None) or Account(self.desk, name)
             self._accounts[name] = account
         self._sources[name] = known
+        self.renewed += 1
         source = Source(timelines, grants, members, self._history, self._price)
         for place in account.watches:
             del self._watches[place]

@@ -100,7 +100,7 @@ class Amending:
                 if not total.restate(restated):
                     text = f"The total of `{one.meter.id}` has changed since; correct again."
                     return refuse(event, "outdated_correction", text)
-            elif not total.take_back(one, found.original.at, found.original.id):
+            elif not total.take_back(one, found.original):
                 text = f"A {total.kind} cannot tell what is left without it: use `metering events`."
                 return refuse(event, "not_invertible", text)
             taken.append(total)

@@ -6,7 +6,7 @@ import msgspec
 
 from metering.events import Refusal, UsageEvent
 from metering.quota.history import HourUsed
-from metering.rating.usage import Dimensions
+from metering.rating.usage import Aggregation, Dimensions
 from metering.records import encode, key
 from metering.state.calendar import hour_of, period_of
 from metering.state.fold import Entry, Output
@@ -23,6 +23,7 @@ class HourlyTable:
         self._totals: dict[TotalKey, Total] = {}
         self._changed: set[TotalKey] = set()  # to be published
         self._unsaved: set[TotalKey] = set()
+        self.moved = 0  # how often totals were replaced, or changes were taken
         self.periods: set[str] = set()  # billing periods that hold totals
         self._places: dict[tuple[str, str], list[TotalKey]] | None = None  # for `used`, once it is asked
 
@@ -32,6 +33,16 @@ class HourlyTable:
     def total(self, event: UsageEvent, found: Measure) -> Total | None:
         """The total that a measure of an event belongs to."""
         return self._totals.get(_place(event, found))
+
+    def kind(self, place: TotalKey) -> Aggregation | None:
+        """How the total at a place is counted; None when there is none."""
+        total = self._totals.get(place)
+        return total.kind if total is not None else None
+
+    def has_room(self, event: UsageEvent, measures: Sequence[Measure], more: int) -> bool:
+        """Whether `more` events of any values fit the totals of an event."""
+        totals = (self.total(event, found) for found in measures if found.value)
+        return all(total is None or len(total.values) + more <= LARGEST_VALUES for total in totals)
 
     def uncountable(self, event: UsageEvent, measures: Sequence[Measure], hour: int) -> Refusal | None:
         """Why the totals of an hour cannot take an event."""
@@ -53,19 +64,33 @@ class HourlyTable:
             place = _place(event, found)
             total = self._totals.get(place)
             if total is None:
-                total = self._totals[place] = Total(found.meter.aggregation)
-                self.periods.add(period_of(place[3]))
-                if self._places is not None:
-                    self._places.setdefault(place[:2], []).append(place)
-            total.add(found, event.at, event.id)
+                total = self._new(place, found.meter.aggregation)
+            total.add(found, event)
             total.late += late
             total.digest = (total.digest + digest) % DIGESTS
             self._changed.add(place)
             self._unsaved.add(place)
 
+    def _new(self, place: TotalKey, kind: Aggregation) -> Total:
+        total = self._totals[place] = Total(kind)
+        self.periods.add(period_of(place[3]))
+        if self._places is not None:
+            self._places.setdefault(place[:2], []).append(place)
+        return total
+
+    def held(self, place: TotalKey, kind: Aggregation) -> Total:
+        """The total at a place; it may be kept as long as `moved` is the same. It is put down as changed."""
+        total = self._totals.get(place)
+        if total is None:
+            total = self._new(place, kind)
+        self._changed.add(place)
+        self._unsaved.add(place)
+        return total
+
     def put(self, event: UsageEvent, found: Measure, total: Total) -> None:
         """Put a corrected total in place of the one that a measure belongs to."""
         self._totals[_place(event, found)] = total
+        self.moved += 1
         self._changed.add(_place(event, found))
         self._unsaved.add(_place(event, found))
 
@@ -82,6 +107,7 @@ class HourlyTable:
     def take_records(self, topic: str, stamp: str, key_of: Callable[[TotalKey], bytes]) -> list[Output]:
         """The records of what has changed since the last call."""
         changed, self._changed = sorted(self._changed), set()
+        self.moved += 1
         return [
             Output(topic, key_of(place), encode(record_of(self._totals[place], *place, stamp)))
             for place in changed
@@ -90,14 +116,16 @@ class HourlyTable:
     def take_entries(self, upto: int) -> list[Entry]:
         """The entries of what has changed since the last call."""
         changed, self._unsaved = sorted(self._unsaved), set()
+        self.moved += 1
         return [Entry(place_key(place), self._totals[place].saved(), upto) for place in changed]
 
     def forget(self, is_final: Callable[[str], bool], upto: int) -> list[Entry]:
         """Drop the totals of periods that no event can correct any more."""
         final = {period for period in self.periods if is_final(period)}
-        gone = [place for place in self._totals if period_of(place[3]) in final] if final else []
+        gone = sorted(place for place in self._totals if period_of(place[3]) in final) if final else []
         for place in gone:
             del self._totals[place]
+        self.moved += 1
         self.periods -= final
         self._places = None if gone else self._places
         return [Entry(place_key(place), None, upto) for place in gone]

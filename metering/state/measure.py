@@ -15,7 +15,8 @@ ONE = 1_000_000  # one unit
 PRICE_DECIMALS = 12
 LARGEST_DIGITS = 18  # digits before the point of one event's quantity
 LARGEST_INTEGER = 10**LARGEST_DIGITS
-_PLAIN_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+# With the exponent that a Decimal writes, because the archive keeps a JSON number with one as that text.
+_DECIMAL_TEXT = re.compile(r"-?[0-9]+(\.[0-9]+)?(E[+-][0-9]{1,4})?")
 
 
 class Measure(NamedTuple):
@@ -58,7 +59,7 @@ def measure(event: UsageEvent, catalog: Catalog) -> tuple[Measure, ...] | Refusa
 
 
 def _passes(event: UsageEvent, meter: Meter) -> bool:
-    return all(_text(_at_path(event.data, path)) in wanted for path, wanted in meter.filters)
+    return all(text_of(at_path(event.data, path)) in wanted for path, wanted in meter.filters)
 
 
 def _measure(event: UsageEvent, meter: Meter) -> Measure | Refusal:
@@ -81,7 +82,7 @@ def _measure(event: UsageEvent, meter: Meter) -> Measure | Refusal:
 
 def _unique(event: UsageEvent, meter: Meter, dimensions: Dimensions) -> Measure | Refusal:
     """A value is kept as 128 bits: who was counted does not travel with the totals."""
-    value = _text(_at_path(event.data, meter.value_path))
+    value = text_of(at_path(event.data, meter.value_path))
     place = ".".join(("data", *meter.value_path))
     if not value or len(value) > 1_024:
         return refuse(
@@ -132,7 +133,7 @@ def _number(
     event: UsageEvent, meter: Meter, path: tuple[str, ...], scale: int, decimals: int = MICRO
 ) -> int | Refusal:
     """A number of the event with at most `scale` decimals, as an integer of 10^-decimals."""
-    value = _at_path(event.data, path)
+    value = at_path(event.data, path)
     if type(value) is int and decimals == MICRO and 0 <= value < LARGEST_INTEGER:
         return value * ONE  # the common case, without a Decimal
     place = ".".join(("data", *path))
@@ -157,6 +158,24 @@ def _number(
     return int(decimal.scaleb(decimals))
 
 
+def plain_number(value: object, scale: int) -> int:
+    """What `measure` reads as a quantity, in micro-units, for the usual forms; -1 for any other.
+
+    A whole number, or digits with at most `scale` decimals.
+    """
+    if type(value) is int:
+        return value * ONE if 0 <= value < LARGEST_INTEGER else -1
+    text = str(value) if isinstance(value, Decimal) else value
+    if not isinstance(text, str) or not text.isascii():
+        return -1
+    whole, point, part = text.partition(".")
+    if not whole.isdigit() or len(whole) > LARGEST_DIGITS or len(part) > scale:
+        return -1
+    if point and not part.isdigit():
+        return -1
+    return int(whole + part.ljust(MICRO, "0"))
+
+
 def _decimals(number: Decimal) -> int:
     exponent = number.as_tuple().exponent
     if not isinstance(exponent, int) or exponent >= 0:
@@ -170,7 +189,7 @@ def _exact(value: object) -> Decimal | int | None:
         return None
     if isinstance(value, int | Decimal):
         return value
-    if isinstance(value, str) and len(value) <= 64 and _PLAIN_DECIMAL.fullmatch(value):
+    if isinstance(value, str) and len(value) <= 64 and _DECIMAL_TEXT.fullmatch(value):
         return Decimal(value)
     return None
 
@@ -178,8 +197,8 @@ def _exact(value: object) -> Decimal | int | None:
 def _dimensions(event: UsageEvent, meter: Meter) -> Dimensions | Refusal:
     pairs = []
     for name, path in zip(meter.dimensions, meter.dimension_paths, strict=True):
-        value = _text(_at_path(event.data, path))
-        if not value or len(value) > 256 or not value.isprintable():
+        value = text_of(at_path(event.data, path))
+        if not is_dimension(value):
             return refuse(
                 event,
                 "bad_dimension",
@@ -190,14 +209,22 @@ def _dimensions(event: UsageEvent, meter: Meter) -> Dimensions | Refusal:
     return tuple(pairs)
 
 
-def _text(value: object) -> str:
-    """Text as it is, a number or truth value as JSON writes it; empty for anything else."""
+def is_dimension(text: str) -> bool:
+    """Whether a text can be the value of a dimension."""
+    return 0 < len(text) <= 256 and text.isprintable()
+
+
+def text_of(value: object) -> str:
+    """Text as it is, a number or truth value as the archive writes it; empty for anything else."""
     if isinstance(value, str):
         return value
-    return str(value).lower() if isinstance(value, bool | int) else ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | Decimal) else ""
 
 
-def _at_path(data: Mapping[str, Any] | None, path: tuple[str, ...]) -> Any:
+def at_path(data: Mapping[str, Any] | None, path: tuple[str, ...]) -> Any:
+    """What stands at a path inside the data of an event; None when nothing does."""
     value: Any = data
     for step in path:
         if not isinstance(value, dict):

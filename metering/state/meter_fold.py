@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from metering.catalog.resolved import Catalog
+from metering.event_rows import Rows, is_worth_columns
 from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
 from metering.quota.saved import is_entry
 from metering.records import Approved, DeadLetter, Restatement, Watermark, encode, key, version
@@ -30,7 +31,10 @@ from metering.state.late import APPROVE, Held, read_approval
 from metering.state.measure import Measure, measure, refuse
 from metering.state.partitioning import partition_of
 from metering.state.quota_part import QuotaPart, QuotaRules
+from metering.state.row_batch import RowBatch
+from metering.state.row_groups import RowGroups
 
+MOST_RUNS = 20  # of a chunk; behind that, what is left of it is folded event by event
 HEAVY_TOTALS = 50_000
 HEAVY_LETTER_BYTES = 4 << 20
 LETTER_PAYLOAD_BYTES = 6 << 20  # a longer record stays whole only at its place in Kafka
@@ -114,7 +118,8 @@ class MeterFold:
         self._closes_at = 1  # the watermark that closes the next period; the first closes all before it
         self._boundary = 0  # where the last close or restatement was
         self._published: list[Output] = []  # up to there, since the last checkpoint
-        self._on_disk: dict[bytes, int] = {}  # of the chunk in hand: ids that files hold
+        self._known_before: dict[bytes, int] = {}  # of the chunk in hand: ids accepted before it
+        self._groups: RowGroups | None = None
         self._letters: list[Output] = []
         self._letter_bytes = 0
         self._first_unsaved = 0
@@ -132,18 +137,74 @@ class MeterFold:
             self._seen.advance(chunk.appended)
             if self.quotas is not None:
                 self.quotas.advance(chunk.appended, catalog)
-            items = list(decode_values(chunk.values))
-            identities = [identity_of(item.event) for item in items]
-            self._on_disk = self._seen.among([i for i in identities if i])
-            behind = chunk.first
-            for item, identity in zip(items, identities, strict=True):
-                if chunk.offsets[item.value] >= behind:
-                    self._end_record(behind)
-                    behind = chunk.offsets[item.value] + 1
-                self._fold_item(item, identity, chunk, catalog)
-            self._end_record(behind)
+            if is_worth_columns(chunk.values):
+                self._fold_rows(chunk, catalog)
+            else:
+                self._fold_items(chunk, catalog)
             self.offset = chunk.next
             self._dirty = True
+
+    def _fold_items(self, chunk: Chunk, catalog: Catalog) -> None:
+        """Fold a chunk event by event: the rule, which `_fold_rows` follows for many at once."""
+        items = list(decode_values(chunk.values))
+        identities = [identity_of(item.event) for item in items]
+        self._known_before = self._seen.among([i for i in identities if i])
+        behind = chunk.first
+        for item, identity in zip(items, identities, strict=True):
+            if chunk.offsets[item.value] >= behind:
+                self._end_record(behind)
+                behind = chunk.offsets[item.value] + 1
+            self._fold_item(item, identity, chunk, catalog)
+        self._end_record(behind)
+
+    def _fold_rows(self, chunk: Chunk, catalog: Catalog) -> None:
+        """Fold a chunk in runs of rows; what is special in it event by event, each record as a whole."""
+        self._groups = self._groups_under(catalog)
+        rows = Rows(chunk.values)
+        batch = RowBatch(rows, self._groups, self._table, chunk.appended + self.rules.max_future_ms)
+        batch.look_at_others(lambda event: self._misplaced(event, chunk, catalog))
+        batch.identify(self._seen)
+        self._known_before = batch.known
+        start = 0
+        for run in range(MOST_RUNS):
+            oldest = max(self._open_from, self._seen.forgotten_before + self.rules.max_future_ms)
+            first, behind = batch.next_special(start, oldest, self._closes_at)
+            self._fold_run(batch, start, first, chunk)
+            start = behind if run < MOST_RUNS - 1 else len(rows)
+            self._fold_singly(batch, first, start, chunk, catalog)
+            if start == len(rows):
+                return
+
+    def _groups_under(self, catalog: Catalog) -> RowGroups:
+        """The groups of before, if they are still right."""
+        quotas, groups = self.quotas, self._groups
+        renewed = quotas.renewed if quotas is not None else 0
+        if groups is not None and groups.is_for(catalog, renewed):
+            return groups
+        is_watched = quotas.is_watched if quotas is not None else None
+        return RowGroups(self._table, catalog, self._is_ours, is_watched, renewed)
+
+    def _fold_run(self, batch: RowBatch, start: int, stop: int, chunk: Chunk) -> None:
+        tally = batch.tally(start, stop, self.watermark)
+        self.counters.read += stop - start
+        self.counters.accepted += len(tally.accepted)
+        self.counters.duplicates += tally.duplicates
+        self.counters.late += int(tally.late.sum())
+        self.watermark = tally.watermark
+        self._seen.add_packed(batch.packed(tally), chunk.appended)
+        batch.count(tally, self._post)
+        for row, refusal in batch.refused(start, stop, tally.conflicts):
+            self._reject(batch.rows.item(row), refusal or conflict(batch.rows.event(row)), chunk)
+
+    def _fold_singly(self, batch: RowBatch, start: int, stop: int, chunk: Chunk, catalog: Catalog) -> None:
+        value_of = batch.rows.value_of
+        if start < stop:
+            self._seen.settle()  # a correction may be of a row of this chunk
+        for row in range(start, stop):
+            self._fold_item(batch.rows.item(row), batch.identities[row], chunk, catalog)
+            if row + 1 == len(value_of) or value_of[row + 1] != value_of[row]:
+                self._end_record(chunk.offsets[value_of[row]] + 1)
+        batch.known.update(self._seen.added_singly)
 
     def adopt(self, catalog: Catalog) -> None:
         """Totals do not depend on prices; a new revision counts from the next record on. Quotas do."""
@@ -168,10 +229,15 @@ class MeterFold:
         self.counters.read += 1
         refusal = event if isinstance(event, Refusal) else self._count(event, identity, chunk, catalog)
         if refusal is not None:
-            self.counters.rejected += 1
-            letter = self._dead_letter(item, refusal, chunk)
-            self._letters.append(letter)
-            self._letter_bytes += len(letter.value or b"")
+            if self.quotas is not None:
+                self.quotas.advance(chunk.appended, catalog)
+            self._reject(item, refusal, chunk)
+
+    def _reject(self, item: Item, refusal: Refusal, chunk: Chunk) -> None:
+        self.counters.rejected += 1
+        letter = self._dead_letter(item, refusal, chunk)
+        self._letters.append(letter)
+        self._letter_bytes += len(letter.value or b"")
 
     def _end_record(self, behind: int) -> None:
         """Part the log behind a record that closes a period or restates one: what follows comes later."""
@@ -229,9 +295,9 @@ class MeterFold:
         return None
 
     def _known(self, identity: bytes) -> int | None:
-        """The content of an accepted event, in memory or among the chunk's ids on disk."""
+        """The content of an accepted event, of this chunk or of before."""
         held = self._seen.content(identity)
-        return self._on_disk.get(identity) if held is None else held
+        return self._known_before.get(identity) if held is None else held
 
     # -- corrections of single events -------------------------------------------------------------
 
@@ -296,15 +362,14 @@ class MeterFold:
         if is_same:
             self.counters.duplicates += 1
             return None
-        return refuse(
-            event,
-            "conflict",
-            f"Event `{event.id}` came before with another type, time or data; the first copy counts.",
-        )
+        return conflict(event)
+
+    def _is_ours(self, account: str) -> bool:
+        return partition_of(account, self.rules.partitions) == self.rules.partition
 
     def _misplaced(self, event: UsageEvent, chunk: Chunk, catalog: Catalog) -> Refusal | None:
         account = catalog.account_of(event.customer)
-        if partition_of(account, self.rules.partitions) != self.rules.partition:
+        if not self._is_ours(account):
             whose = "the customer" if account == event.customer else f"the customer's pool `{account}`"
             return refuse(
                 event,
@@ -455,3 +520,12 @@ class MeterFold:
             self.quotas.restore(header.quotas, of_quotas)
         upto = place_in_log(self.rules.epoch, saved.offset)
         self._seen.restore(saved.segments, header.newest_day, header.first_day, upto)
+
+
+def conflict(event: UsageEvent) -> Refusal:
+    """Why a second copy with other content does not count."""
+    return refuse(
+        event,
+        "conflict",
+        f"Event `{event.id}` came before with another type, time or data; the first copy counts.",
+    )

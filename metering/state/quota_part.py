@@ -128,6 +128,15 @@ class QuotaPart:
         for offset, fact in waiting:
             self.learn(offset, fact)
 
+    def is_watched(self, account: str) -> bool:
+        """Whether events of an account change quotas."""
+        return self._quotas.is_watched(account)
+
+    @property
+    def renewed(self) -> int:
+        """How often that may have changed."""
+        return self._quotas.renewed
+
     def post(self, event: UsageEvent, measures: Sequence[Measure], sign: int = 1) -> None:
         """Count an event, or take it back, before it is in the totals."""
         customer, at, post = event.customer, event.at, self._post

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from metering.events import UsageEvent
 from metering.rating.money import format_exact, parse_decimal
 from metering.rating.usage import Aggregation, Dimensions, Usage
 from metering.records import HourlyTotal
@@ -15,6 +16,14 @@ LARGEST_VALUES = 50_000  # distinct values in one total: it travels whole in one
 DIGESTS = 1 << 64
 _RESTATED = {"kind": "total", "customer": "", "meter": "", "hour": 0, "version": "0"}
 _WITH_VALUES = frozenset({"unique", "each", "priced"})
+
+
+class Some(NamedTuple):
+    """Some events of one total together: how many, how many of them late, the sum of their digests."""
+
+    events: int
+    late: int
+    digest: int
 
 
 @dataclass(slots=True)
@@ -33,8 +42,8 @@ class Total:
         """Whether one more distinct value fits."""
         return len(self.values) < LARGEST_VALUES or measure.value in self.values
 
-    def add(self, measure: Measure, at: int, event_id: str) -> None:
-        """Count one event; `at` and its id order the latest value."""
+    def add(self, measure: Measure, event: UsageEvent) -> None:
+        """Count one event."""
         quantity = measure.quantity
         if self.kind in ("sum", "count", "average"):
             self.quantity += quantity
@@ -44,9 +53,23 @@ class Total:
             self.quantity = max(self.quantity, quantity)
         elif self.kind == "min":
             self.quantity = quantity if not self.events else min(self.quantity, quantity)
-        elif (at, event_id) >= self.last:
-            self.quantity, self.last = quantity, (at, event_id)
+        elif (last := _order(event)) >= self.last:
+            self.quantity, self.last = quantity, last
         self.events += 1
+
+    def add_some(self, quantity: int, some: Some) -> None:
+        """Count some events whose sum, or extreme, is known; only for kinds that keep no values."""
+        assert self.kind not in _WITH_VALUES, "values are counted one by one"
+        if self.kind == "max":
+            self.quantity = max(self.quantity, quantity)
+        elif self.kind == "min":
+            self.quantity = quantity if not self.events else min(self.quantity, quantity)
+        else:
+            assert self.kind != "latest", "the latest value is found one by one"
+            self.quantity += quantity
+        self.events += some.events
+        self.late += some.late
+        self.digest = (self.digest + some.digest) % DIGESTS
 
     def _add_value(self, measure: Measure) -> None:
         held = self.values.get(measure.value, 0)
@@ -57,9 +80,9 @@ class Total:
         self.values[measure.value] = held + (1 if self.kind == "each" else measure.quantity)
         self.quantity += measure.quantity
 
-    def take_back(self, measure: Measure, at: int, event_id: str) -> bool:
+    def take_back(self, measure: Measure, event: UsageEvent) -> bool:
         """Count one event less; False when the total cannot tell what is left without it."""
-        if not self._can_take_back(measure, at, event_id):
+        if not self._can_take_back(measure, event):
             return False
         if self.kind in ("sum", "count", "average"):
             self.quantity -= measure.quantity
@@ -77,11 +100,12 @@ class Total:
             self.values[measure.value] = left
         self.quantity = len(self.values) * ONE if self.kind == "unique" else self.quantity - measure.quantity
 
-    def _can_take_back(self, measure: Measure, at: int, event_id: str) -> bool:
+    def _can_take_back(self, measure: Measure, event: UsageEvent) -> bool:
         if self.events <= 1 or self.kind in ("sum", "count", "average", "each", "priced"):
             return self.events > 0
         if self.kind == "latest":
-            return (at, event_id) != self.last
+            # States of before kept the id alone.
+            return self.last not in (_order(event), (event.at, event.id))
         if self.kind == "unique":  # totals of before kept no number of events by value
             return sum(self.values.values()) == self.events
         return measure.quantity != self.quantity
@@ -114,6 +138,14 @@ class Total:
         values = {key: int(weight) for key, weight in rest[0].items()} if rest else {}
         last = (rest[1][0], rest[1][1]) if rest else (0, "")
         return cls(kind, int(quantity), events, late, digest, values, last)
+
+
+def _order(event: UsageEvent) -> tuple[int, str]:
+    """What decides which of two values is the latest: time, then id, then source, whatever came first.
+
+    Names hold no control characters, so NUL orders like the pair (id, source).
+    """
+    return event.at, f"{event.id}\0{event.source}" if event.source else event.id
 
 
 def record_of(

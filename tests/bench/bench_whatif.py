@@ -63,6 +63,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--customers", type=int, default=50_000)
     options.add_argument("--hours", type=int, default=744, help="hours with usage in the month")
+    options.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     chosen = options.parse_args()
     own = settings()
     parts.up(own, Console(stderr=True).print)
@@ -103,6 +104,9 @@ def main() -> int:
     table.add_row("old in all", f"{sum(found.table['old']):,.6f}")
     table.add_row("new in all", f"{sum(found.table['new']):,.6f}")
     Console().print(table)
+    if chosen.json is not None:
+        figures = {"customer_meters": 2 * chosen.customers, "rows": rows, **times}
+        chosen.json.write_text(json.dumps(figures) + "\n")
     return 0
 
 

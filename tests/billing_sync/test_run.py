@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from billing_sync.exchange import QUIET_SECONDS
 from billing_sync.ledger import Ledger
 from billing_sync.providers.stripe import StripeProvider
-from billing_sync.sender import QUIET_SECONDS
 from metering.errors import UserError
 from tests.billing_sync.world import World, closed, world
 
@@ -146,7 +146,7 @@ def test_a_line_that_somebody_added_blocks_the_invoice(w: World) -> None:
     with pytest.raises(Crash):
         w.round(Dying(w.provider(), 2, after=True))
     (draft,) = w.invoices()
-    w.fake.api.add_lines(draft["id"], {"lines": [{"amount": "5"}]})
+    w.fake.invoices.add_lines(draft["id"], {"lines": [{"amount": "5"}]})
     (invoice,) = w.round().invoices
     assert invoice.state == "blocked"
     assert w.invoices()[0]["status"] == "draft"

@@ -1,6 +1,6 @@
 """A small world for the billing tests: books in memory, a ledger, the fake, a virtual clock."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -8,11 +8,12 @@ from typing import Any
 
 import requests
 
-from billing_sync.books import ClosedPeriod, PriceTotal
+from billing_sync.books import Close, ClosedPeriod, HourTotal, PriceTotal
+from billing_sync.config import BillingConfig
 from billing_sync.ledger import Ledger
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider
-from billing_sync.run import RunResult, bill
-from billing_sync.sender import Sender
+from billing_sync.round import Round
+from billing_sync.run import RunResult, result_of
 from billing_sync.stripe_fake.server import Fake, running
 
 
@@ -33,8 +34,14 @@ class World:
         self.now = 1_700_000_000
         self.books: list[ClosedPeriod] = [closed()]
 
-    def closed_periods(self, period: str | None) -> Iterable[ClosedPeriod]:
-        return [b for b in self.books if period in (None, b.period)]
+    def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
+        return [Close(*b[:5], revision=b.revision) for b in self.books if period in (None, b.period)]
+
+    def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
+        return [next(b for b in self.books if b[:5] == close[:5]) for close in closes]
+
+    def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
+        return []
 
     def provider(self) -> StripeProvider:
         return StripeProvider(FAKE_KEY, base=self.base)
@@ -43,8 +50,10 @@ class World:
         ledger = Ledger(self.folder / "ledger.sqlite3")
         try:
             used = provider or self.provider()
-            sender = Sender(ledger, used, clock=lambda: self.now, sleep=lambda _: None)
-            return bill(self, ledger, sender, "test", None)
+            config = BillingConfig(minimum={"USD": 0})
+            work = Round(self, ledger, used, config=config, clock=lambda: self.now, sleep=lambda _: None)
+            work.run()
+            return result_of(work, ledger, used, None)
         finally:
             ledger.close()
 

@@ -27,12 +27,14 @@ def events(count: int) -> list[tuple[bytes, bytes]]:
     chance = random.Random(7)
     found = []
     for number in range(count):
-        customer = chance.choice("abc")
+        if number % 2 == 0:  # pairs of one time and id, from two sources
+            customer, time = chance.choice("abc"), START + chance.randrange(2 * HOUR, 60 * HOUR)
         body = {
-            "id": f"e{number % (count - 20)}",  # the last twenty ids come a second time
+            "id": f"e{number % (count - 20) // 2}",  # the last twenty come a second time
+            "source": "z" if number % 2 else "",
             "customer": customer,
             "type": "use",
-            "time": START + chance.randrange(2 * HOUR, 60 * HOUR),
+            "time": time,
             "data": {
                 "n": str(Decimal(chance.randrange(40_000)) / 1000),
                 "p": str(Decimal(chance.randrange(10**9)) / 10**7),

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from billing_sync.ledger import ledger_path
+from billing_sync.ledger import ledger_url
+from billing_sync.ledger.store import SQLITE
 from billing_sync.run import run_once
 from metering import standing
 from metering.demo.pipeline import environment
@@ -220,10 +221,11 @@ LEDGER = [
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("name", "changes"), LEDGER)
 def test_a_ledger_changed_by_hand_is_found(quiet: Settings, name: str, changes: list[str]) -> None:
-    folder = ledger_path(quiet).parent
+    path = Path(ledger_url(quiet).removeprefix(SQLITE))
+    folder = path.parent
     shutil.copytree(folder, folder.with_name("kept"))
     try:
-        with closing(sqlite3.connect(ledger_path(quiet))) as db, db:
+        with closing(sqlite3.connect(path)) as db, db:
             for change in changes:
                 db.execute(change)
         assert set(broken(look(quiet, "invoiced", "remainders"))) == {name}

@@ -1,24 +1,23 @@
 """Billing: the real books, planner, ledger tables and sender; a process that dies, a provider that fails."""
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from sqlalchemy import CursorResult
 
-from billing_sync import run
 from billing_sync.books import ClickHouseBooks
-from billing_sync.ledger import Ledger
+from billing_sync.exchange import QUIET_SECONDS
+from billing_sync.ledger import MEMORY, Ledger
 from billing_sync.planner import Plan, PlannedLine
-from billing_sync.port import HeldInvoice, HeldLine, Rejected, Retry, Unknown
-from billing_sync.sender import QUIET_SECONDS, Sender
-from billing_sync.stripe_fake.api import Api, ApiError
+from billing_sync.port import Caps, HeldInvoice, HeldLine, Rejected, Retry, Unknown
+from billing_sync.round import Round
+from billing_sync.stripe_fake.core import Fake
+from billing_sync.stripe_fake.errors import ApiError
 from billing_sync.stripe_fake.state import Answer as Stored
-from billing_sync.stripe_fake.state import State
 from tests.simulation.chance import Chance
 from tests.simulation.database import Answer, Books
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 EVERY_SECONDS = 3.0
 MOST_ROUNDS = 40
-_MEMORY = Path(":memory:")
 
 
 class Crashed(Exception):
@@ -38,42 +36,57 @@ class SimulatedLedger(Ledger):
     """The real ledger over a database in memory; its process may die before or behind a commit."""
 
     def __init__(self, chance: Chance) -> None:
+        self._chance: Chance | None = None
+        super().__init__(MEMORY, "simulated")
         self._chance = chance
-        self._db = sqlite3.connect(_MEMORY, isolation_level=None)
-        self._open_schema(_MEMORY)
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        _die(self._chance)
-        with super()._transaction():
+    def transaction(self) -> Iterator[None]:
+        """As the ledger's; one inside another is part of it."""
+        is_outer = self._open is None
+        if is_outer:
+            self._may_die()
+        with super().transaction():
             yield
-        _die(self._chance)
+        if is_outer:
+            self._may_die()
 
-    def close(self) -> None:
-        """Drop it."""
-        self._db.close()
+    def run(self, sql: str, **values: Any) -> CursorResult[Any]:
+        """A statement alone is a transaction, too."""
+        with self.transaction():
+            return super().run(sql, **values)
+
+    def _may_die(self) -> None:
+        if self._chance is not None:
+            _die(self._chance)
+
+    def begin_anew(self, now: int) -> None:
+        """As a process that opens a SQLite ledger: whoever held a claim is dead."""
+        chance, self._chance = self._chance, None
+        self.holder = f"simulated {now}"
+        self.run("DELETE FROM claim")
+        self._chance = chance
 
 
 class SimulatedProvider:
     """The state of the Stripe fake behind the port, without HTTP: requests and answers get lost."""
 
     name = "simulated"
-    lines_per_call = 2
-    lines_per_invoice = 250
+    caps = Caps(lines_per_call=2)
 
     def __init__(self, chance: Chance, wall: Callable[[], int]) -> None:
-        self.api = Api(State(_MEMORY))
+        self.fake = Fake(None, lambda: wall() // 1_000)
         self._chance = chance
         self._wall = wall
 
-    def find_customer(self, customer: str) -> str | None:
+    def find_customer(self, customer: str, *, is_fresh: bool = False) -> str | None:  # noqa: ARG002 - always
         """See `port.Provider`."""
         return self._find("customer", "", "um_customer", customer)
 
     def create_customer(self, customer: str, name: str, key: str) -> str:
         """See `port.Provider`."""
         params = {"name": name, "metadata": {"um_customer": customer}}
-        return str(self._write(key, params, lambda: self.api.create_customer(params))["id"])
+        return str(self._write(key, params, lambda: self.fake.customers.create(params))["id"])
 
     def find_invoice(self, external_customer: str, plan: Plan) -> HeldInvoice | None:
         """See `port.Provider`."""
@@ -83,33 +96,41 @@ class SimulatedProvider:
     def get_invoice(self, external: str) -> HeldInvoice:
         """See `port.Provider`."""
         self._travel()
-        return _held(self.api.invoice(external))
+        return _held(self.fake.invoices.get(external))
+
+    def subscription_draft(self, external_customer: str, subscription: str) -> HeldInvoice | None:
+        """See `port.Provider`."""
+        raise AssertionError(f"{external_customer} has no {subscription}")
+
+    def delete_draft(self, external: str) -> None:
+        """See `port.Provider`."""
+        raise AssertionError(f"{external} is not built again")
 
     def create_draft(self, external_customer: str, plan: Plan, key: str) -> str:
         """See `port.Provider`."""
         metadata = {"um_invoice": plan.id, "um_plan": plan.digest}
         params = {"customer": external_customer, "currency": plan.currency.lower(), "metadata": metadata}
-        return str(self._write(key, params, lambda: self.api.create_invoice(params))["id"])
+        return str(self._write(key, params, lambda: self.fake.invoices.create(params))["id"])
 
     def add_lines(self, external: str, plan: Plan, lines: Sequence[PlannedLine], key: str) -> None:
         """See `port.Provider`."""
         held = [{"amount": str(line.minor), "metadata": {"um_line": line.id}} for line in lines]
         params = {"lines": held, "invoice": external, "period": plan.period}
-        self._write(key, params, lambda: self.api.add_lines(external, params))
+        self._write(key, params, lambda: self.fake.invoices.add_lines(external, params))
 
     def lines(self, external: str) -> list[HeldLine]:
         """See `port.Provider`."""
         self._travel()
-        found = self.api.state.all("line_item", external)
+        found = self.fake.state.all("line_item", external)
         return [HeldLine(line["metadata"]["um_line"], line["amount"]) for line in found]
 
     def finalize(self, external: str, key: str) -> HeldInvoice:
         """See `port.Provider`."""
-        return _held(self._write(key, {"invoice": external}, lambda: self.api.finalize(external)))
+        return _held(self._write(key, {"invoice": external}, lambda: self.fake.invoices.finalize(external)))
 
     def _find(self, kind: str, parent: str, name: str, value: str) -> str | None:
         self._travel()
-        for held in self.api.state.all(kind, parent):
+        for held in self.fake.state.all(kind, parent):
             if held["metadata"].get(name) == value:
                 return str(held["id"])
         return None
@@ -123,10 +144,10 @@ class SimulatedProvider:
         """A request with an idempotency key, which the provider knows for a day; see the Stripe fake."""
         self._travel()
         now, fingerprint = self._wall() // 1_000, sha256(json.dumps(params).encode()).hexdigest()
-        stored = self.api.state.answer(key, now)
+        stored = self.fake.state.answer(key, now)
         if stored is None:
             stored = self._act(fingerprint, effect)
-            self.api.state.store_answer(key, stored, now)
+            self.fake.state.store_answer(key, stored, now)
         assert stored.fingerprint == fingerprint, f"{key} was used for another request"
         if self._chance.hits("provider answer lost"):
             raise Retry("the simulated answer was lost")
@@ -160,7 +181,7 @@ def _held(invoice: dict[str, Any]) -> HeldInvoice:
 def held_invoices(provider: SimulatedProvider) -> dict[str, list[tuple[str, int]]]:
     """State and total of every invoice that the provider holds, by the plan that it names."""
     found: dict[str, list[tuple[str, int]]] = {}
-    for invoice in provider.api.state.all("invoice"):
+    for invoice in provider.fake.state.all("invoice"):
         what = (invoice["status"], invoice["total"])
         found.setdefault(invoice["metadata"]["um_invoice"], []).append(what)
     return found
@@ -179,13 +200,16 @@ class BlockingClient:
 
 async def bill(world: "World") -> None:
     """One round of billing; the next one begins with the ledger that this one leaves."""
-    sender = Sender(
-        world.ledger, world.provider, clock=lambda: world.wall() // 1_000, sleep=lambda _seconds: None
-    )
+
+    def now() -> int:
+        return world.wall() // 1_000
+
+    books = ClickHouseBooks(BlockingClient(world.books))
     try:
-        run.bill(ClickHouseBooks(BlockingClient(world.books)), world.ledger, sender, "simulated", None)
+        Round(books, world.ledger, world.provider, clock=now, sleep=lambda _seconds: None).run()
     except Crashed:
         world.note("billing", "is killed")
+        world.ledger.begin_anew(now())
     except ClickHouseError:
         world.note("billing", "the database is lost")
 

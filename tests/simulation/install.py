@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from metering import quota_service, sink, worker
+from metering import event_rows, quota_service, sink, worker
 from metering.catalog.resolved import excerpt
 from metering.recovery import evidence
 from metering.sinks import writer
@@ -127,6 +127,7 @@ def installed(world: World) -> Iterator[None]:
         (store, "WriteBatch", disk.WriteBatch),
         (store, "ReadOptions", object),
         (store, "_options", lambda: None),
+        (event_rows, "SMALLEST_BYTES", jitter.choice([1, 600, event_rows.SMALLEST_BYTES])),
         *((module, "log", log) for module in (worker, quota_service, sink, writer, checkpoint, publish)),
     ]
     with ExitStack() as stack:

@@ -1,6 +1,6 @@
 """The engine's safeguards, each broken as a careless change would: a simulator that sees nothing is none."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 from faust.types import TP
 
 from billing_sync import books
-from billing_sync.sender import Sender
+from billing_sync.exchange import Exchange
 from metering import topics
 from metering.sink import SINK, Sink
 from metering.sinks.rows import Row, TableRow
@@ -127,9 +127,9 @@ async def settle_before_publish(durable: DurableFold) -> int | None:
 _numbers = count()
 
 
-def never_the_same(*_: str) -> bytes:
-    """An identity that no other copy has."""
-    return next(_numbers).to_bytes(12)
+def never_the_same(texts: Iterable[bytes]) -> list[bytes]:
+    """Identities that no other copy has."""
+    return [next(_numbers).to_bytes(12) for _ in texts]
 
 
 def forget_ids(seen: SeenIds, _segments: object, newest_day: int, *_: object) -> None:
@@ -199,10 +199,15 @@ def no_problem(*_: object) -> str:
 
 
 def send_again(
-    sender: Sender, request_id: str, _payload: object, call: Callable[[str], str], _find: object
+    exchange: Exchange,
+    customer: str,
+    request_id: str,
+    payload: str,
+    call: Callable[[str], str],
+    _find: object,
 ) -> str:
     """Repeat a request under a key of its own, whatever the ledger says."""
-    return sender._try(request_id, "", next(_numbers), call)
+    return exchange._try(customer, request_id, payload, next(_numbers), call)
 
 
 _SAVING = _focus("crash", "power loss", "machine lost", "answer lost", "slow")
@@ -218,7 +223,7 @@ BROKEN = (
     Broken("journal before output", DurableFold, "checkpoint", publish_before_journal, 200, _SAVING),
     Broken("pending until published", DurableFold, "checkpoint", settle_before_publish, 400, _SAVING),
     Broken("published before it is ours", DurableFold, "_rebuild", publish_when_rebuilt, 600, _SAVING),
-    Broken("deduplication", dedupe, "fingerprint", never_the_same),
+    Broken("deduplication", dedupe, "fingerprints", never_the_same),
     Broken("ids are part of the state", SeenIds, "restore", forget_ids),
     Broken("ids outlive the oldest event", topics, "_EVENT_DAYS", 1, 60, _AWAY),
     Broken("version order in the rate fold", RateState, "keep", keep_the_last, 450),
@@ -227,7 +232,7 @@ BROKEN = (
     Broken("rows replace by key", Table, "place_of", place_of_its_own),
     Broken("rows before their position", Sink, "flush", position_before_rows, 60, _STORING),
     Broken("a close agrees with its rows", books, "_problem", no_problem, 60, _STORING),
-    Broken("one key for one request", Sender, "_request", send_again, focus=_BILLING),
+    Broken("one key for one request", Exchange, "once", send_again, focus=_BILLING),
 )
 # Without it a block is stored as often as it is sent; the books stay right, because rows replace by key.
 SPARE = Broken("insert token", Origin, "token", token_of_the_moment, 20, _STORING)

@@ -39,7 +39,7 @@ def knows(seen: SeenIds, number: int) -> int | None:
 
 def test_memory_stays_bounded_and_nothing_is_forgotten(tmp_path: Path) -> None:
     seen, _ = seen_with(tmp_path, range(500))
-    assert len(seen._seen) <= 11
+    assert len(seen._memory) <= 11
     assert [knows(seen, n) for n in range(500)] == list(range(500))
     assert knows(seen, 501) is None
 
@@ -65,7 +65,7 @@ def test_files_are_found_again_after_a_restart(tmp_path: Path) -> None:
     fresh = SeenIds(tmp_path, 10)
     fresh.restore(segments, 100, 100, upto=300)
     assert [knows(fresh, n) for n in range(300)] == list(range(300))
-    assert len(fresh._seen) <= 11
+    assert len(fresh._memory) <= 11
 
 
 def test_a_lost_file_is_made_again_from_the_segments(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""What the engine wants to reach, and what a set of results says of it."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from bench.results import Row
+from bench.rows.fold import OURS
+
+Rows = Mapping[str, Row]
+
+
+class Reached(NamedTuple):
+    """What was measured, in words, and whether it is enough."""
+
+    text: str
+    is_met: bool
+
+
+class Goal(NamedTuple):
+    """One goal; `reached` is None when its rows were not measured."""
+
+    what: str
+    wanted: str
+    reached: Callable[[Rows], Reached | None]
+
+
+def find(rows: Rows, start: str) -> Row | None:
+    """The first row whose name starts so."""
+    return next((row for name, row in rows.items() if name.startswith(start)), None)
+
+
+def _times(other: str, least: float) -> Callable[[Rows], Reached | None]:
+    def reached(rows: Rows) -> Reached | None:
+        ours, peer = find(rows, OURS), find(rows, other)
+        if ours is None or peer is None:
+            return None
+        ratio = peer.cpu()[0] / ours.cpu()[0]
+        return Reached(f"{ratio:.2f} × ({ours.cpu()[0]:.2f} against {peer.cpu()[0]:.2f} µs)", ratio >= least)
+
+    return reached
+
+
+def _limit(rows: Rows) -> Reached | None:
+    ours, limit = find(rows, OURS), find(rows, "limit: aiokafka")
+    if ours is None or limit is None:
+        return None
+    ratio = ours.cpu()[0] / limit.cpu()[0]
+    return Reached(f"{ratio:.2f} × its cost of {limit.cpu()[0]:.2f} µs", ratio <= 1)
+
+
+def _alone(rows: Rows) -> Reached | None:
+    ours = find(rows, OURS)
+    return Reached(f"{ours.cpu()[0]:.2f} µs", ours.cpu()[0] <= 2) if ours else None
+
+
+def _deep(rows: Rows) -> Reached | None:
+    found = [row for name, row in rows.items() if name.endswith("ids deep")]
+    if len(found) < 2:
+        return None
+    few, many = sorted(found, key=lambda row: row.best.parts["ids"])[:: len(found) - 1]
+    ratio = many.cpu()[0] / few.cpu()[0]
+    depths = " against ".join(f"{row.best.parts['ids'] / 1e6:.0f}" for row in (many, few))
+    is_deep = many.best.parts["ids"] >= 1e8
+    return Reached(f"{ratio:.2f} × at {depths} million ids", is_deep and ratio <= 1.5)
+
+
+def _catch_up(rows: Rows) -> Reached | None:
+    row = find(rows, "catch-up")
+    if row is None:
+        return None
+    parts = row.best.parts
+    text = (
+        f"{row.best.events / 1e6:.0f} million: slowest tenth {parts['slowest_tenth']:.2f} × the mean,"
+        f" memory {parts['rss_at_half']:,.0f} MiB at half, {parts['rss_at_end']:,.0f} at the end"
+    )
+    is_flat = parts["rss_at_end"] < 1.25 * parts["rss_at_half"] and parts["slowest_tenth"] < 1.5
+    return Reached(text, is_flat and row.best.events >= 10_000_000)
+
+
+def _latency(rows: Rows) -> Reached | None:
+    row = find(rows, "latency")
+    if row is None or "p50" not in row.best.parts:
+        return None
+    parts = row.best.parts
+    text = f"median {parts['p50']:.2f} s, 99 % {parts['p99']:.2f} s at {row.best.settings['rate']:,} events/s"
+    return Reached(text, parts["p50"] < 2 and parts["p99"] < 5)
+
+
+def _sink(rows: Rows) -> Reached | None:
+    row = find(rows, "sink")
+    return Reached(f"{row.rate()[0]:,.0f} rows/s", row.rate()[0] >= 300_000) if row else None
+
+
+def _kernel(rows: Rows) -> Reached | None:
+    found = [row for name, row in rows.items() if name.startswith("rating: numpy") and name.endswith(" h")]
+    if not found:
+        return None
+    slowest = min(row.rate()[0] for row in found)
+    return Reached(f"{slowest / 1e6:.1f} million rows/s at the dearest prices", slowest >= 1e7)
+
+
+def _month(rows: Rows) -> Reached | None:
+    row = find(rows, "what-if")
+    if row is None:
+        return None
+    whole = "100,000" in row.name
+    return Reached(
+        f"{row.best.seconds:.1f} s for {row.name.partition('of ')[2]}", whole and row.best.seconds < 60
+    )
+
+
+def _restart(name: str, most: float) -> Callable[[Rows], Reached | None]:
+    def reached(rows: Rows) -> Reached | None:
+        row = find(rows, f"restart from the {name}")
+        if row is None:
+            return None
+        best = row.best
+        keys = best.parts["hourly_totals"]
+        is_large = best.events >= 10_000_000 and keys >= 900_000
+        text = f"{best.seconds:.1f} s with {best.events / 1e6:.1f} million ids and {keys:,.0f} totals"
+        return Reached(text, is_large and best.seconds < most)
+
+    return reached
+
+
+def _two(rows: Rows) -> Reached | None:
+    one, two = find(rows, "one worker"), find(rows, "two workers")
+    if one is None or two is None:
+        return None
+    ratio = two.rate()[0] / one.rate()[0]
+    dearer = two.cpu()[0] / one.cpu()[0]
+    return Reached(f"{ratio:.2f} × the events/s, {dearer:.2f} × the CPU an event", ratio >= 1.8)
+
+
+def _memory(rows: Rows) -> Reached | None:
+    ids = next((r.best for r in rows.values() if "mib_a_million_ids" in r.best.parts), None)
+    meters = next((r.best for r in rows.values() if "mib_a_thousand_customer_meters" in r.best.parts), None)
+    if ids is None or meters is None:
+        return None
+    return Reached(
+        f"{ids.parts['mib_a_million_ids']:.0f} MiB a million ids in memory,"
+        f" {meters.parts['mib_a_thousand_customer_meters']:.1f} MiB a thousand customer-meters"
+        f" ({meters.parts['bytes_an_hourly_total']:.0f} bytes an hourly total)",
+        True,
+    )
+
+
+GOALS = (
+    Goal("durable path", "≥ 10 × less CPU an event than Kafka Streams", _times("Kafka Streams 4.1.1", 10)),
+    Goal("durable path", "≥ 80 × less CPU an event than stock Faust", _times("stock Faust", 80)),
+    Goal("durable path", "no more CPU than aiokafka's bare `getmany`", _limit),
+    Goal("durable path", "≤ 2 µs an event on a quiet machine", _alone),
+    Goal("100 million ids deep", "≤ 1.5 × the cost at 1 million", _deep),
+    Goal("catch-up of 10 million events", "linear, memory flat", _catch_up),
+    Goal("event to charge row in ClickHouse", "median < 2 s, 99 % < 5 s", _latency),
+    Goal("sink into ClickHouse", "≥ 300,000 rows/s", _sink),
+    Goal("rating kernel", "≥ 10 million hourly rows/s and core", _kernel),
+    Goal("a month of 100,000 customer-meters rated again", "< 60 s", _month),
+    Goal("restart, 10 million ids, 1 million totals", "< 10 s from disk", _restart("disk", 10)),
+    Goal("restart, 10 million ids, 1 million totals", "< 60 s from the journal", _restart("journal", 60)),
+    Goal("two workers on two cores", "≥ 1.8 × one", _two),
+    Goal("memory", "stated", _memory),
+)
