@@ -71,5 +71,6 @@ def test_the_demo_keeps_its_page_up(local_parts: Settings, tmp_path: Path) -> No
         "clickhouse_url": local_parts.clickhouse(),
     }
     with served(local_parts.model_copy(update=own), "demo", "--serve", seconds=300) as address:
-        assert "Harbor Analytics" in page(address)
-        assert "28,185" in page(address)
+        found = page(f"{address}/?period=2023-11")
+        assert "Harbor Analytics" in found
+        assert "28,185" in found
