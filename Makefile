@@ -15,8 +15,9 @@ SERVE ?=
 demo: $(READY) ## from real usage events to a bill and an account that adds up; SERVE=1 keeps it up, with the page
 	$(BIN)/metering demo $(if $(SERVE),--serve)
 
-test: $(READY) ## every test, on the real parts
-	$(BIN)/pytest -q
+JOBS ?= 2
+test: $(READY) ## every test, on the real parts; JOBS processes, each with parts of its own
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile
 
 test-web: $(READY) ## the page in a real Chromium, which is installed from the system's packages if there is none
 	@command -v chromium >/dev/null || { apt-get -qq update && apt-get install -y -qq chromium; }
