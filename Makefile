@@ -8,14 +8,19 @@ help: ## show what can be made
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,web,dev,docs]'
 	@touch $(READY)
 
-demo: $(READY) ## from real usage events to a bill and an account that adds up
-	$(BIN)/metering demo
+SERVE ?=
+demo: $(READY) ## from real usage events to a bill and an account that adds up; SERVE=1 keeps it up, with the page
+	$(BIN)/metering demo $(if $(SERVE),--serve)
 
 test: $(READY) ## every test, on the real parts
 	$(BIN)/pytest -q
+
+test-web: $(READY) ## the page in a real Chromium, which is installed from the system's packages if there is none
+	@command -v chromium >/dev/null || { apt-get -qq update && apt-get install -y -qq chromium; }
+	$(BIN)/pytest -q tests/bills tests/web
 
 EVENTS ?= 1000000
 SEED ?= 1
@@ -58,6 +63,19 @@ bench-quota: $(READY) ## a client's check and the fold's post of an event, in na
 bench-overshoot: $(READY) ## how far clients pass a hard limit, beside the published bounds
 	$(BIN)/python -m tests.quota.overshoot
 
+dashboards: $(READY) ## generate the dashboards and their provisioning anew
+	$(BIN)/python -W ignore -m dashboards.generate
+
+preview: $(READY) ## the dashboards' numbers of the last demo as pages, in dashboards/preview
+	METERING_DATABASE=metering_demo $(BIN)/python -W ignore -m dashboards.preview
+
+ROWS ?= 10000000
+bench-dashboards: $(READY) ## every panel over ten million charges, beside its budget
+	$(BIN)/python -W ignore -m tests.bench.bench_dashboards --rows $(ROWS)
+
+promtool: ## the tool that tests the Prometheus rules, on Debian
+	command -v promtool || apt-get install -y --no-install-recommends prometheus
+
 bench-billing: $(READY) ## lines a second to the Stripe fake; a month of 100,000 customers planned
 	$(BIN)/python -m tests.bench.bench_billing
 
@@ -80,5 +98,5 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test chaos simulate simulate-billing bench bench-check bench-page bench-rating bench-whatif bench-dedupe bench-quota \
-	bench-overshoot bench-billing check clean
+.PHONY: help demo test test-web chaos simulate simulate-billing bench bench-check bench-page bench-rating bench-whatif \
+	bench-dedupe bench-quota bench-overshoot bench-billing dashboards preview bench-dashboards promtool check clean

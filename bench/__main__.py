@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from bench import guard, page, scaling
+from bench.machine import describe
 from bench.options import Options
 from bench.peers.catalog import PEERS
 from bench.place import world
@@ -72,19 +73,26 @@ def _run(chosen: argparse.Namespace) -> int:
     options = Options(
         chosen.events, chosen.repeats, chosen.ids, chosen.rate, chosen.seconds, chosen.json, load, peers
     )
-    command = "python -m bench " + shlex.join(sys.argv[1:])
+    command = _command(sys.argv[1:])
+    described = describe()
     found: list[Found] = []
     needs_clickhouse = any(TARGETS[name].clickhouse for name in names)
     with world(console.print, clickhouse=needs_clickhouse) as here:
         for name in names:
             for one in TARGETS[name].run(here, options):
                 found.append(one)
-                write(options.file, command, found)  # what was measured stays, whatever comes next
+                write(options.file, command, described, found)  # what was measured stays, whatever comes next
                 console.print(f"[green]✓[/] {one.row}: {one.cpu:.2f} µs, {one.rate:,.0f} events/s")
     head, found = read(options.file)
     show(found, {"command": head["command"], **head["machine"]})
     console.print(f"results in {options.file}")
     return 0 if is_exact(found) else 1
+
+
+def _command(words: list[str]) -> str:
+    """What was asked for, without where the results go."""
+    kept = [w for n, w in enumerate(words) if w != "--json" and words[max(0, n - 1)] != "--json"]
+    return "python -m bench " + shlex.join(kept)
 
 
 if __name__ == "__main__":

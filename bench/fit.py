@@ -13,7 +13,7 @@ _MIB = 2**20
 
 
 class Coefficients(NamedTuple):
-    """CPU seconds and bytes of each unit of work, as measured on one core of the machine."""
+    """CPU seconds and bytes of each unit of work, measured on one core of the machine; 0: not measured."""
 
     event_cpu: float  # worker, an event
     total_cpu: float  # worker, an hourly total that is published once and rated
@@ -58,6 +58,9 @@ def fit(rows: Mapping[str, Row]) -> Coefficients:
     broker_event, broker_total = _two(found, [f.broker_cpu * MICRO * f.events for f in found])
     journal, journal_total = _two(found, [f.parts["journal_bytes"] * f.events for f in found])
     state, state_total = _two(found, [f.parts["state_bytes"] * f.events for f in found])
+    deep = [row.best.parts for row in rows.values() if "state_bytes_an_id" in row.best.parts]
+    if deep:  # ids of earlier days are files as well
+        state = max(deep, key=lambda parts: parts["ids"])["state_bytes_an_id"]
     records = sum(f.parts["total_records"] for f in found)
     sink = next((row.best for name, row in rows.items() if name.startswith("sink")), None)
     return Coefficients(

@@ -133,14 +133,15 @@ def _two(rows: Rows) -> Reached | None:
 
 
 def _memory(rows: Rows) -> Reached | None:
-    ids = next((r.best for r in rows.values() if "mib_a_million_ids" in r.best.parts), None)
-    meters = next((r.best for r in rows.values() if "mib_a_thousand_customer_meters" in r.best.parts), None)
-    if ids is None or meters is None:
+    parts: dict[str, float] = {}
+    for row in rows.values():
+        parts |= row.best.parts
+    if not parts.keys() >= {"mib_a_million_ids", "mib_a_thousand_customer_meters", "bytes_an_hourly_total"}:
         return None
     return Reached(
-        f"{ids.parts['mib_a_million_ids']:.0f} MiB a million ids in memory,"
-        f" {meters.parts['mib_a_thousand_customer_meters']:.1f} MiB a thousand customer-meters"
-        f" ({meters.parts['bytes_an_hourly_total']:.0f} bytes an hourly total)",
+        f"{parts['mib_a_million_ids']:.0f} MiB a million ids in memory,"
+        f" {parts['mib_a_thousand_customer_meters']:.1f} MiB a thousand customer-meters,"
+        f" {parts['bytes_an_hourly_total']:.0f} bytes an hourly total",
         True,
     )
 

@@ -68,6 +68,7 @@ def describe() -> dict[str, str]:
         "broker": kafka.NAME,
         "java": _java(),
         "commit": _commit(),
+        "load average before": f"{os.getloadavg()[0]:.1f}",
         **{name: version(name) for name in _PACKAGES},
     }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.goals import GOALS, Rows, find
 from bench.plots import bars, curves
@@ -51,17 +51,32 @@ def main(files: Sequence[Path]) -> int:
     chosen = list(files) or sorted(RESULTS.glob("*.json"))
     if not chosen:
         raise UserError(f"no results in {RESULTS}", hint="copy the JSON of `make bench` there")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    results = [read(file) for file in chosen]
+    made = made_of(chosen)
+    _PAGE.write_text(made.text)
+    for name, svg in made.plots.items():
+        (RESULTS / f"{name}.svg").write_text(svg)
+    console.print(f"{_PAGE.relative_to(ROOT)} written from {len(chosen)} result files")
+    return 0
+
+
+class Made(NamedTuple):
+    """The page, and its plots by name."""
+
+    text: str
+    plots: dict[str, str]
+
+
+def made_of(files: Sequence[Path]) -> Made:
+    """The page of result files."""
+    results = [read(file) for file in files]
     everything = {row.name: row for _, found in results for row in rows(found)}
     text = _HEAD.format(broker=results[0][0]["machine"]["broker"], noisy=NOISY)
     text += _goals(everything)
     for head, found in results:
         text += _section(head, found)
-    text += _peers(everything) + _plots(everything)
-    _PAGE.write_text(text)
-    console.print(f"{_PAGE.relative_to(ROOT)} written from {len(chosen)} result files")
-    return 0
+    plots = _plots(everything)
+    shown = "".join(f"![{name}](bench/{name}.svg)\n\n" for name in plots)
+    return Made(text + _peers(everything) + "## Plots\n\n" + shown.rstrip() + "\n", plots)
 
 
 def line(items: Iterable[object]) -> str:
@@ -106,26 +121,21 @@ def _peers(everything: Rows) -> str:
     return text + "\n"
 
 
-def _plots(everything: Rows) -> str:
-    text = "## Plots\n\n"
+def _plots(everything: Rows) -> dict[str, str]:
+    plots: dict[str, str] = {}
     ours = find(everything, OURS)
     compared = [row for row in everything.values() if row.best.lacks]
     if ours is not None and compared:
         values = [(row.name, row.cpu()[0]) for row in (ours, *sorted(compared, key=lambda r: r.cpu()[0]))]
-        text += _plot("peers", bars("CPU an event, logarithmic", values, "µs"))
+        plots["peers"] = bars("CPU an event, logarithmic", values, "µs")
     long = find(everything, "catch-up") or ours
     if long is not None and long.best.series:
         series = long.best.series
         lines = [("durable records", series["records"]), ("memory, MiB", series["rss"])]
-        text += _plot("catchup", curves(long.name, series["seconds"], lines, "s"))
+        plots["catchup"] = curves(long.name, series["seconds"], lines, "s")
     waited = find(everything, "latency")
     if waited is not None and waited.best.series.get("latencies"):
         latencies = waited.best.series["latencies"]
         shares = [100 * (n + 1) / len(latencies) for n in range(len(latencies))]
-        text += _plot("latency", curves(waited.name, shares, [("seconds", latencies)], "% of the probes"))
-    return text
-
-
-def _plot(name: str, svg: str) -> str:
-    (RESULTS / f"{name}.svg").write_text(svg)
-    return f"![{name}](bench/{name}.svg)\n\n"
+        plots["latency"] = curves(waited.name, shares, [("seconds", latencies)], "% of the probes")
+    return plots

@@ -8,8 +8,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import machine
-
 
 @dataclass
 class Found:
@@ -71,13 +69,13 @@ def rows(found: Iterable[Found]) -> list[Row]:
     return [Row(name, repeats) for name, repeats in by_name.items()]
 
 
-def write(file: Path, command: str, found: Sequence[Found]) -> None:
+def write(file: Path, command: str, machine: dict[str, str], found: Sequence[Found]) -> None:
     """The results as JSON, with what they were measured on."""
     file.parent.mkdir(parents=True, exist_ok=True)
     head = {
         "command": command,
         "at": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
-        "machine": machine.describe(),
+        "machine": machine,
     }
     body = json.dumps({**head, "found": [asdict(f) for f in found]}, indent=1, default=str)
     file.write_text(body + "\n")

@@ -14,6 +14,7 @@ from bench.results import read, rows
 from metering.console import console
 from metering.errors import UserError
 
+_UNKNOWN = "not measured"
 _PAGE = ROOT / "docs" / "scaling.md"
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 EVENTS_A_METER = 10.0  # events a second of one active customer-meter: a second publishes its total once
@@ -21,7 +22,7 @@ HORIZON_SECONDS, RETENTION_SECONDS = 35 * 86_400, 40 * 86_400
 CORES, MEMORY, DISK, NETWORK = 16, 64 * 2**30, 8 * 10**12, 1.25e9  # of a machine; the network in bytes/s
 LOAD = 0.6  # of a machine: the rest is for catching up
 REPLICAS = 3
-MEMORY_IDS = 1_000_000  # of a partition
+MEMORY_IDS, PARTITIONS_A_WORKER = 1_000_000, 4
 OPEN_HOURS = 24 * 31  # hours of totals that a month keeps open
 ROW_BYTES = 31  # an archived event in ClickHouse, compressed: 5.7 GiB for 200 million
 
@@ -30,10 +31,10 @@ _HEAD = """# Scaling
 Made by `python -m bench model` from the result files in `docs/bench/`. The model multiplies costs that were
 measured on one core; the last table compares it with every measured point.
 
-Assumed: a machine has {cores} cores, {memory} GiB, {disk:.0f} TB of disk and {network:.1f} GB/s of
-network, and is used to {load:.0%}, so that it can catch up. An active customer-meter sends {each:.0f}
-events a second. Kafka keeps {replicas} copies, events for {retention} days, ids for {horizon} days. The
-archive keeps a month in ClickHouse, {row} bytes an event.
+Assumed: a machine has {cores} cores, {memory} GiB, {disk:.0f} TB of disk and {network:.1f}
+GB/s of network, and is used to {load:.0%}, so that it can catch up. An active customer-meter
+sends {each:.0f} events a second. Kafka keeps {replicas} copies, events for {retention} days,
+ids for {horizon} days. The archive keeps a month in ClickHouse, {row} bytes an event.
 
 """
 
@@ -51,11 +52,16 @@ def main(files: Sequence[Path]) -> int:
     chosen = list(files) or sorted(RESULTS.glob("*.json"))
     if not chosen:
         raise UserError(f"no results in {RESULTS}", hint="copy the JSON of `make bench` there")
-    everything = {row.name: row for file in chosen for row in rows(read(file)[1])}
-    known = fit(everything)
-    _PAGE.write_text(_head() + _costs(known) + _sizes(known) + _check(points(everything, known)))
+    _PAGE.write_text(made_of(chosen))
     console.print(f"{_PAGE.relative_to(ROOT)} written")
     return 0
+
+
+def made_of(files: Sequence[Path]) -> str:
+    """The page of result files."""
+    everything = {row.name: row for file in files for row in rows(read(file)[1])}
+    known = fit(everything)
+    return _head() + _costs(known) + _sizes(known) + _check(points(everything, known))
 
 
 def needs(rate: float, known: Coefficients) -> list[Need]:
@@ -67,27 +73,35 @@ def needs(rate: float, known: Coefficients) -> list[Need]:
     stored = known.event_bytes * RETENTION_SECONDS + known.journal_bytes * HORIZON_SECONDS
     written = rate * (known.event_bytes + known.journal_bytes)
     written += totals * (known.total_bytes + known.journal_total_bytes)
-    partitions = workers(rate, known) * 4
-    ids = min(rate * HORIZON_SECONDS, partitions * MEMORY_IDS)
-    memory = workers(rate, known) * known.process_memory + ids * known.id_memory
-    memory += totals * OPEN_HOURS * known.total_memory
-    clickhouse = rows_a_second * known.clickhouse_cpu
-    archive = rate * ROW_BYTES * 31 * 86_400
     return [
-        Need("worker CPU", f"{worker:,.1f} cores", worker / (CORES * LOAD)),
-        Need("worker memory", f"{memory / 2**30:,.0f} GiB", memory / MEMORY),
-        Need("ids on the workers' disks", _size(rate * HORIZON_SECONDS * known.state_bytes),
-             rate * HORIZON_SECONDS * known.state_bytes / DISK),
-        Need("broker CPU", f"{broker:,.1f} cores", broker / (CORES * LOAD)),
-        Need("Kafka's disks", _size(rate * stored * REPLICAS), rate * stored * REPLICAS / DISK),
-        Need("Kafka's network", f"{_size(written * (REPLICAS + 2))}/s",
-             written * (REPLICAS + 2) / (NETWORK * LOAD)),
-        Need("sink CPU", f"{rows_a_second * known.sink_cpu:,.1f} cores",
-             rows_a_second * known.sink_cpu / (CORES * LOAD)),
-        Need("ClickHouse CPU", f"{clickhouse:,.1f} cores for {rows_a_second:,.0f} rows/s",
-             clickhouse / (CORES * LOAD)),
-        Need("ClickHouse's disks", _size(archive), archive / DISK),
-    ]  # fmt: skip
+        _cores("worker CPU", worker),
+        _bytes("worker memory", _memory(rate, known), MEMORY),
+        _bytes("ids on the workers' disks", rate * HORIZON_SECONDS * known.state_bytes, DISK),
+        _cores("broker CPU", broker),
+        _bytes("Kafka's disks", rate * stored * REPLICAS, DISK),
+        _bytes("Kafka's network, a second", written * (REPLICAS + 2), NETWORK * LOAD),
+        _cores("sink CPU", rows_a_second * known.sink_cpu),
+        _cores("ClickHouse CPU", rows_a_second * known.clickhouse_cpu),
+        _bytes("ClickHouse's disks", rate * ROW_BYTES * 31 * 86_400, DISK),
+    ]
+
+
+def _cores(name: str, cores: float) -> Need:
+    return Need(name, f"{cores:,.1f} cores" if cores else _UNKNOWN, cores / (CORES * LOAD))
+
+
+def _bytes(name: str, count: float, of_machine: float) -> Need:
+    return Need(name, _size(count) if count else _UNKNOWN, count / of_machine)
+
+
+def _memory(rate: float, known: Coefficients) -> float:
+    """Bytes of all workers: processes, ids in memory, totals of the open month."""
+    if not known.id_memory or not known.total_memory:
+        return 0.0
+    processes = workers(rate, known)
+    ids = min(rate * HORIZON_SECONDS, processes * PARTITIONS_A_WORKER * MEMORY_IDS)
+    totals = rate / EVENTS_A_METER * OPEN_HOURS
+    return processes * known.process_memory + ids * known.id_memory + totals * known.total_memory
 
 
 def workers(rate: float, known: Coefficients) -> int:
@@ -129,6 +143,7 @@ def _costs(known: Coefficients) -> str:
     for name, value in known._asdict().items():
         is_cpu = name.endswith("cpu")
         shown = f"{value * 1e6:,.2f} µs" if is_cpu else f"{value:,.1f} bytes"
+        shown = shown if value else _UNKNOWN
         text += line((name.replace("_", " "), shown))
     one = 1 / (known.event_cpu + known.total_cpu / EVENTS_A_METER)
     return (

@@ -1,15 +1,15 @@
 """The two Faust apps, worker and sink: wiring only."""
 
-import logging
-import sys
 from typing import Any
 
 import faust
-import structlog
 from faust.types import TP
 
 from metering.agents import sink as sink_agents
 from metering.agents import worker as worker_agents
+from metering.observe import logs
+from metering.observe.attach import observe
+from metering.observe.monitor import Monitor
 from metering.settings import Settings
 from metering.sink import Sink
 from metering.topics import Names
@@ -24,6 +24,7 @@ _BUFFERED_BATCHES = 32
 def _app(settings: Settings, group: str) -> Any:
     return faust.App(
         group,
+        monitor=Monitor(settings.topic_prefix),
         broker=[f"{SCHEME}://{address}" for address in settings.brokers().split(",")],
         # Topics are made by `metering topics apply`, which knows their settings.
         topic_allow_declare=False,
@@ -77,6 +78,7 @@ def worker_app(settings: Settings) -> Any:
         worker.stay_awake()
 
     _follow_partitions(app, worker, start=worker.start)
+    observe(app, worker, settings)
     return app
 
 
@@ -107,15 +109,12 @@ def sink_app(settings: Settings) -> Any:
         await sink.flush_all()
 
     _follow_partitions(app, sink, start=None)
+    observe(app, sink, settings)
     return app
 
 
 def _follow_partitions(app: Any, owner: Worker | Sink, start: Any) -> None:
     """Let the owner of states know its consumer, and which partitions go."""
-
-    @app.on_before_configured.connect  # type: ignore[untyped-decorator]  # Faust ships no types
-    def _quiet(*_: Any, **__: Any) -> None:
-        logging.getLogger("aiokafka").setLevel(logging.WARNING)
 
     @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]  # Faust ships no types
     async def release(_: Any, revoked: set[TP], **__: Any) -> None:
@@ -137,22 +136,13 @@ def run(app: Any, settings: Settings) -> None:
     """Run an app until it is told to stop; logs go to standard error."""
     settings.home.mkdir(parents=True, exist_ok=True)
     (settings.home / "faust").mkdir(parents=True, exist_ok=True)
-    configure_logs(settings.log_level)
-    worker = faust.Worker(app, loglevel=settings.log_level, redirect_stdouts=False)
+    logging_config = logs.configure(settings.log_level)
+    worker = faust.Worker(
+        app, loglevel=settings.log_level, redirect_stdouts=False, logging_config=logging_config
+    )
     worker.execute_from_commandline()
 
 
 def configure_logs(level: str) -> None:
     """Structured logs: readable on a terminal, JSON elsewhere."""
-    on_terminal = sys.stderr.isatty()
-    renderer: Any = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    logs.configure(level)

@@ -18,11 +18,13 @@ from metering.event_commands import app as events_app
 from metering.invariants.commands import watch
 from metering.late_commands import app as late_app
 from metering.local.cli import app as local_app
+from metering.notify.commands import app as notify_app
 from metering.quota_commands import grant_app, limit_app, quota_app
 from metering.recovery.commands import books_app, rebuild_app, state_app
 from metering.rejected_commands import app as rejected_app
 from metering.settings import settings
 from metering.status import status
+from metering.web.commands import serve as serve_web
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -39,11 +41,13 @@ app.add_typer(events_app, name="events")
 app.add_typer(correct_app, name="correct")
 app.add_typer(backfill_app, name="backfill")
 app.add_typer(late_app, name="late")
+app.add_typer(notify_app, name="notify")
 app.add_typer(quota_app, name="quota")
 app.add_typer(grant_app, name="grant")
 app.add_typer(limit_app, name="limit")
 for command in (dev, send, bill, periods, explain, audit, whatif, rate, status, watch):
     app.command()(command)
+app.command("web")(serve_web)
 
 
 @topics_app.command("apply")
@@ -136,12 +140,13 @@ def quotad() -> None:
 def demo(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=4, help="Worker processes.")] = 1,
+    serve: Annotated[bool, typer.Option("--serve", help="Then keep it up, with the page.")] = False,
 ) -> None:
     """From real usage events to a bill and an account that adds up."""
     from metering.demo.run import run_demo
 
     stop_children_when_told()
-    raise typer.Exit(run_demo(settings(), workers=workers, json_file=json_file))
+    raise typer.Exit(run_demo(settings(), workers=workers, json_file=json_file, serve=serve))
 
 
 add_examples(app, EXAMPLES)

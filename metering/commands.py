@@ -6,13 +6,13 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from metering.catalog.reader import read_latest
 from metering.catalog.resolved import Catalog
-from metering.console import console, working
+from metering.console import console, literal, working
 from metering.demo.pipeline import Pipeline
 from metering.demo.screen import show_bill
 from metering.errors import UserError
@@ -23,6 +23,7 @@ from metering.settings import settings
 from metering.sinks.client import connect
 from metering.sinks.migrate import migrate
 from metering.sinks.queries import Bill, Books
+from metering.state import calendar
 from metering.topics import Names, apply
 
 _WATCH_SECONDS = 1.0
@@ -108,10 +109,20 @@ def bill(
     customer: Annotated[str, typer.Argument(help="Customer id.")],
     period: Annotated[str, typer.Option(help="Billing period, e.g. 2026-11; default: this month.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; amounts are strings.")] = False,
+    as_html: Annotated[bool, typer.Option("--html", help="A page to print, in the customer's zone.")] = False,
+    as_pdf: Annotated[bool, typer.Option("--pdf", help="The same as PDF.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Rows for a spreadsheet.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File of the document; default: standard output.")] = None,
 ) -> None:
-    """Show what a customer's period has come to so far."""
-    period = period or time.strftime("%Y-%m", time.gmtime())
+    """Show what a customer's period has come to so far, or write it as a document."""
+    period = _billing_period(period)
+    form = _one_form({"json": as_json, "html": as_html, "pdf": as_pdf, "csv": as_csv}, out)
     with connect(settings().clickhouse(), settings().database) as client:
+        if form in ("html", "pdf", "csv"):
+            size = _write_bill(client, customer, period, form, out)
+            if out is not None:
+                console.print(f"[green]✓[/] {literal(str(out))}, {size:,} bytes", soft_wrap=True)
+            return
         found = Books(client).bill(customer, period)
     if found is None:
         raise UserError(
@@ -123,6 +134,32 @@ def bill(
         return
     show_bill(found)
     console.print("closed" if found.is_closed else "[dim]open: the period is still being metered[/]")
+
+
+def _one_form(chosen: dict[str, bool], out: Path | None) -> str:
+    forms = [name for name, wanted in chosen.items() if wanted]
+    if len(forms) > 1:
+        raise UserError("one form at a time", hint="choose one of --json, --html, --pdf and --csv")
+    if out is not None and forms in ([], ["json"]):
+        raise UserError("--out is for a document", hint="add --html, --pdf or --csv")
+    return forms[0] if forms else ""
+
+
+def _write_bill(client: Any, customer: str, period: str, form: str, out: Path | None) -> int:
+    try:
+        from metering.bills.output import write_bill  # an extra, and slow to import
+    except ModuleNotFoundError as error:
+        raise UserError(f"documents need `{error.name}`", hint="pip install 'metering[web]'") from error
+    return write_bill(client, settings(), customer, period, form, out)
+
+
+def _billing_period(name: str) -> str:
+    name = name or time.strftime("%Y-%m", time.gmtime())
+    try:
+        calendar.period(name)
+    except ValueError as error:
+        raise UserError(f"`{name}` is not a billing period", hint="write it as 2026-11") from error
+    return name
 
 
 def as_plain(found: Bill) -> dict[str, object]:

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     memory_ids: int = Field(
         default=1_000_000,
         ge=1_000,
-        description="Ids of a partition kept in memory (about 180 bytes each); older ones are on disk.",
+        description="Ids of a partition kept in memory (about 20 bytes each); older ones are on disk.",
     )
     max_future_seconds: int = Field(
         default=300,
@@ -93,6 +93,32 @@ class Settings(BaseSettings):
     )
     sink_batch_seconds: float = Field(
         default=1.0, gt=0, description="A sink inserts at least this often while it holds rows."
+    )
+    web_host: str = Field(
+        default="127.0.0.1",
+        description="Address of `metering web`; it has no log-in: beyond loopback, put a proxy before it.",
+    )
+    web_port: int = Field(default=8900, ge=0, le=65_535, description="Port of `metering web`; 0: a free one.")
+    watch_url: str = Field(
+        default="http://127.0.0.1:9464/metrics",
+        description="Where `metering web` reads what `metering watch` found.",
+    )
+    notify_file: Path | None = Field(
+        default=None, description="YAML file that says who is told of what: docs/notifications.md."
+    )
+    pdf_fonts: str = Field(
+        default="",
+        description="More fonts of PDF bills, e.g. for Chinese: TrueType or OpenType files separated by `:`.",
+    )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65_535,
+        description="Port of `/metrics` and `/health/…` of this worker or sink; 0: none.",
+    )
+    metrics_bind: str = Field(
+        default="127.0.0.1",
+        description="Address of that port; in a container `0.0.0.0`. It shows no customer and no event.",
     )
     ledger_url: str = Field(
         default="",
@@ -119,6 +145,10 @@ class Settings(BaseSettings):
         """Whether the broker is the simulated local part."""
         known = self._endpoints() if not self.kafka_brokers else {}
         return self.kafka_simulated or SIMULATED in str(known.get("kafka_kind", ""))
+
+    def fonts(self) -> list[Path]:
+        """The fonts of METERING_PDF_FONTS."""
+        return [Path(name) for name in self.pdf_fonts.split(":") if name]
 
     @property
     def endpoints_file(self) -> Path:

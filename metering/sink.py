@@ -6,7 +6,7 @@ none, and a database that was lost has no positions, so everything is read again
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import msgspec
@@ -17,11 +17,12 @@ from metering.catalog.reader import follow
 from metering.ending import die
 from metering.errors import UserError
 from metering.events import TICK_TYPE, UsageEvent, decode_values
+from metering.observe.families import LETTERS
 from metering.quota.wire import decode_event, decode_fact
 from metering.records import decode
 from metering.settings import Settings
 from metering.sinks.quota_rows import event_row, fact_row
-from metering.sinks.rows import TableRow, of_catalog, of_event, of_record
+from metering.sinks.rows import COLUMNS, TableRow, of_catalog, of_event, of_record
 from metering.sinks.writer import Origin, Writer
 from metering.state.fold import Chunk
 from metering.state.log_bounds import LogBounds
@@ -31,6 +32,7 @@ from metering.transport import Batch
 log = structlog.get_logger()
 
 SINK = "clickhouse"
+_REASON = COLUMNS["rejected"].index("reason")
 Make = Callable[[bytes, int, int], TableRow | None]  # from a value, its offset and its append time
 
 
@@ -40,7 +42,7 @@ class Pending:
     def __init__(self, first: int) -> None:
         self.first = self.next = first
         self.rows: list[TableRow] = []
-        self.since = time.monotonic()
+        self.since = time.time()  # for a person who looks at it
 
 
 class Sink:
@@ -56,6 +58,11 @@ class Sink:
         self._makers = {self.names.quota_events: _of_quota_event, self.names.quota_facts: _of_fact}
         self._lock = asyncio.Lock()
         self._last_seek: dict[TP, float] = {}
+
+    @property
+    def pending(self) -> Mapping[TP, Pending]:
+        """What is read and not stored yet, by partition."""
+        return self._pending
 
     async def load(self, tps: set[TP]) -> Mapping[TP, int]:
         """Where ClickHouse says that each partition continues; see `transport.Positions`."""
@@ -147,6 +154,7 @@ class Sink:
             self._pending[tp] = following
             origin = Origin(tp.topic, tp.partition, first, upto - 1)
             await self.writer.write(rows, origin)
+            count_letters(row for table, row in rows if table == "rejected")
             position = TableRow("sink_progress", (SINK, tp.topic, tp.partition, upto))
             await self.writer.write([position], origin)
             await self.consumer.commit_positions({tp: upto})
@@ -170,6 +178,12 @@ def _created_anew(tp: TP, offset: int, end: int) -> UserError:
         f"{tp.topic}, partition {tp.partition}: ClickHouse continues at {offset}, the log ends at {end}",
         hint="the topic was created anew: use another METERING_DATABASE for it",
     )
+
+
+def count_letters(rows: Iterable[tuple[Any, ...]]) -> None:
+    """Count dead letters by their reason, for the metrics."""
+    for row in rows:
+        LETTERS.labels(row[_REASON]).inc()
 
 
 def _of_ours(value: bytes, _offset: int, _appended: int) -> TableRow | None:

@@ -77,10 +77,10 @@ def holding_back(found: list[Standing]) -> Standing:
     return min(found, key=lambda one: (one.watermark, one.partition))
 
 
-def look(settings: Settings) -> Look:
-    """Ask Kafka."""
+def look(settings: Settings, seconds: float = _ANSWER_SECONDS) -> Look:
+    """Ask Kafka, and wait for its answer no longer than some seconds."""
     try:
-        return asyncio.run(_ask(settings))
+        return asyncio.run(_ask(settings, seconds))
     except (KafkaError, TimeoutError, OSError) as error:
         raise UserError(
             f"Kafka at {settings.brokers()} does not answer: {error!r}",
@@ -88,13 +88,13 @@ def look(settings: Settings) -> Look:
         ) from error
 
 
-async def _ask(settings: Settings) -> Look:
+async def _ask(settings: Settings, seconds: float) -> Look:
     names, partitions = Names(settings), range(settings.partitions)
     topics = (names.events, names.hourly, names.charges, names.rejected, names.progress)
     tps = [TopicPartition(topic, partition) for topic in topics for partition in partitions]
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.brokers(), auto_offset_reset="earliest")
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             await consumer.start()
             first, end = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
             bounds = {(tp.topic, tp.partition): Bounds(first[tp], end[tp]) for tp in tps}

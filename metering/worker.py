@@ -70,6 +70,21 @@ class Worker:
             for topic in (self.names.events, self.names.hourly)
         }
 
+    @property
+    def owned(self) -> Mapping[TP, DurableFold]:
+        """The states of the partitions that are loaded here."""
+        return self._owned
+
+    @property
+    def usage_at(self) -> Mapping[TP, int]:
+        """Append time of the newest usage of each partition, epoch ms."""
+        return self._usage_at
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether states are on their way."""
+        return self._loading > 0
+
     async def start(self) -> None:
         """Connect the producer and begin to follow the catalog."""
         gc.set_threshold(*GARBAGE)

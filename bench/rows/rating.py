@@ -12,6 +12,9 @@ from bench.machine import calibrate
 from bench.options import Options
 from bench.place import World
 from bench.results import Found
+from metering.errors import UserError
+from metering.local import parts
+from metering.settings import Settings
 
 _SECONDS = 900
 _CUSTOMERS = 20  # events for each customer of the month
@@ -47,12 +50,17 @@ def rating(world: World, options: Options) -> Iterator[Found]:
 def _run(world: World, module: str, *options: str) -> Any:
     file = world.home / f"{module}.json"
     command = [sys.executable, "-m", f"tests.bench.{module}", *options, "--json", str(file)]
-    environment = {"METERING_HOME": str(world.home / module)}
+    home = world.home / module
+    environment = {**os.environ, "METERING_HOME": str(home), "KAFKA_BROKERS": world.brokers}
     root = Path(__file__).parents[2]
-    with (world.home / f"{module}.log").open("wb") as log:
-        done = subprocess.run(
-            command, stdout=log, stderr=log, timeout=_SECONDS, cwd=root, env={**os.environ, **environment}
-        )
+    log = world.home / f"{module}.log"
+    try:
+        with log.open("wb") as out:
+            done = subprocess.run(
+                command, stdout=out, stderr=out, timeout=_SECONDS, cwd=root, env=environment
+            )
+    finally:
+        parts.down(Settings(home=home))  # it leaves its ClickHouse running
     if done.returncode:
-        raise AssertionError(f"{module} failed: {(world.home / f'{module}.log').read_text()[-500:]}")
+        raise UserError(f"{module} failed:\n{log.read_text()[-500:]}", hint=f"python -m tests.bench.{module}")
     return json.loads(file.read_text())

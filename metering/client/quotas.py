@@ -135,7 +135,7 @@ class Quotas:
         if micro is None or answer.verdict != "reserve":
             return self._decided(answer, customer, meter, micro or 0, requests)
         if answer.reason == "behind" and time.monotonic() < self._away_until:
-            return self._unanswered(customer, meter, answer)
+            return self._unanswered(customer, meter, answer, micro, requests)
         await self._give_back(customer, meter, micro, requests)
         reply = await self._ask(
             Reserve(
@@ -148,7 +148,7 @@ class Quotas:
         )
         if reply is None:
             self._away_until = time.monotonic() + _AWAY_SECONDS
-            return self._unanswered(customer, meter, answer)
+            return self._unanswered(customer, meter, answer, micro, requests)
         self.view.take_reply(customer, meter, reply, now_ms())
         if not reply.ok or not reply.lease:
             reason = "ok" if reply.ok and reply.reason == "granted" else reply.reason
@@ -171,11 +171,11 @@ class Quotas:
             *(meter, own),
         )
 
-    def _unanswered(self, customer: str, meter: str, answer: Answer) -> Decision:
+    def _unanswered(self, customer: str, meter: str, answer: Answer, micro: int, requests: int) -> Decision:
         """The owner is away: the limit's policy, or the client's when no limit is known."""
         if answer.reason == "behind":  # room by what was heard last, and not for long enough to be stale
             return Decision(True, "reuse_last", answer.limit)
-        policy, limit = self.view.policy(customer, meter)
+        policy, limit = self.view.policy(customer, meter, micro, now_ms(), requests)
         if limit:
             return Decision(policy == "allow", "stale", limit)
         return Decision(self._when_no_data == "allow", "no_data", answer.limit)

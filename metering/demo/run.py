@@ -19,6 +19,7 @@ from metering.demo import screen
 from metering.demo.account import Line, account
 from metering.demo.billing import sync
 from metering.demo.pipeline import Pipeline
+from metering.demo.quota_scene import CUSTOMER, quota_scene
 from metering.demo.traffic import PERIOD, STRETCH, Traffic, traffic
 from metering.errors import UserError
 from metering.local import parts
@@ -30,6 +31,7 @@ from metering.sinks.queries import Bill, Books
 from metering.state.calendar import HOUR_MS, period_end
 from metering.state.log_bounds import LogBounds
 from metering.topics import Names, apply
+from metering.web.commands import serve_page
 
 EXAMPLE = Path("examples/llm")
 DATABASE = "metering_demo"
@@ -38,9 +40,17 @@ _POLL_SECONDS = 0.4
 
 
 def run_demo(
-    settings: Settings, *, workers: int = 1, json_file: Path | None = None, keep: bool = False
+    settings: Settings,
+    *,
+    workers: int = 1,
+    json_file: Path | None = None,
+    keep: bool = False,
+    serve: bool = False,
 ) -> int:
-    """Run the demo; the exit code is 0 when every line of the account adds up."""
+    """Run the demo; the exit code is 0 when every line of the account adds up.
+
+    `serve` keeps the pipeline and the page up until Ctrl-C.
+    """
     times: dict[str, float] = {}
     with _stage(times, "parts"):
         parts.up(settings, lambda line: console.print(f"[green]✓[/] {line}"))
@@ -62,17 +72,23 @@ def run_demo(
             asyncio.run(_wait_for_books(own, sent, pipeline))
         with _stage(times, "bill"):
             billed = sync(own, PERIOD, console.print)
+        with connect(own.clickhouse(), own.database) as client:
+            books = Books(client)
+            lines = account(books, sent, catalog, billed, run_audit(client, PERIOD))
+            bill = books.bill(next(iter(books.charged(PERIOD))), PERIOD)
+            assert bill is not None, "the largest customer has charges"
+        with _stage(times, "quota"):  # last: its usage is of today, and no part of the month
+            steps, served = asyncio.run(quota_scene(own, pipeline.watch))
+        lines.append(served)
+        screen.show_quota(CUSTOMER, steps)
+        _show(bill, billed, lines, times)
+        if json_file is not None:
+            json_file.write_text(json.dumps(_figures(bill, billed, lines, times), indent=2) + "\n")
+        if serve:
+            serve_page(own)
     finally:
         if not keep:
             pipeline.stop()
-    with connect(own.clickhouse(), own.database) as client:
-        books = Books(client)
-        lines = account(books, sent, catalog, billed, run_audit(client, PERIOD))
-        bill = books.bill(next(iter(books.charged(PERIOD))), PERIOD)
-        assert bill is not None, "the largest customer has charges"
-    _show(bill, billed, lines, times)
-    if json_file is not None:
-        json_file.write_text(json.dumps(_figures(bill, billed, lines, times), indent=2) + "\n")
     return 0 if all(line.adds_up for line in lines) else 1
 
 
@@ -187,6 +203,9 @@ def _show(bill: Bill, billed: RunResult, lines: list[Line], times: dict[str, flo
         why = f"METERING_DATABASE={DATABASE} .venv/bin/metering explain {bill.customer} --period {PERIOD}"
         console.print("Ask the books why:")
         console.print(f"  {why}", highlight=False, soft_wrap=True)
+        console.print("Look at it in a browser:")
+        page = f"METERING_DATABASE={DATABASE} .venv/bin/metering web"
+        console.print(f"  {page}    (or run the demo with --serve)", highlight=False, soft_wrap=True)
     else:
         console.print("[red]The account does not add up.[/]")
 

@@ -7,7 +7,17 @@ from rich import box
 from billing_sync.run import RunResult
 from metering.console import Table, console
 from metering.demo.account import Line
+from metering.demo.quota_scene import Step
 from metering.sinks.queries import Bill, BillLine
+
+
+def show_quota(customer: str, steps: list[Step]) -> None:
+    """A customer at its limit, step by step."""
+    console.print(f"A daily limit of output tokens · {customer}")
+    for step in steps:
+        wanted = f"asks for {step.tokens:,}" if step.tokens else ""
+        console.print(f"  {wanted:<16} {step.answer}", highlight=False)
+    console.print()
 
 
 def show_bill(bill: Bill) -> None:

@@ -44,6 +44,7 @@ class Gate:
     until: int = 0
     free: int = -1
     room: int = NO_BOUND
+    share: int = NO_BOUND  # of the room: what is this client's while nobody can be asked
     standing: Standing = "ok"
     pending: int = 0
     is_requests: bool = False
@@ -96,7 +97,7 @@ class Gate:
             return
         bounds = _bounds(self.card, clock)
         self.start, self.until = bounds
-        self.standing = "ok"
+        self.standing, self.share = "ok", NO_BOUND
         if bounds.start not in self.states:
             self._begin()
             return
@@ -107,6 +108,8 @@ class Gate:
         self.standing = state.state
         self.room = int(state.room) if state.room else NO_BOUND
         self.free = self.room - int(state.strict_below) if state.room else NO_BOUND
+        # The hint is half of a client's share of the room.
+        self.share = min(self.room, 2 * int(state.lease_hint)) if state.room else NO_BOUND
 
     def _begin(self) -> None:
         assert self.card is not None
@@ -119,7 +122,11 @@ class Gate:
         if self.card.counts == "money":  # what it buys is for the owner to say
             self.free, self.room = -1, NO_BOUND
             return
-        self.free, self.room = amount - amount // 100, amount
+        self.free, self.room, self.share = amount - amount // 100, amount, amount
+
+    def has_share(self, steps: int) -> bool:
+        """Whether usage fits into this client's fair share, with what it has used since the last view."""
+        return steps + self.pending <= self.share
 
     def is_short(self, steps: int, age_ms: int) -> bool:
         """Whether a view of this age cannot admit usage alone: the strict zone grows with the age."""

@@ -163,13 +163,13 @@ class LocalView:
         clock = now_ms + (self._skew or 0)
         found = ALLOWED
         for gate in gates:
-            seen = gate.beat.seen
-            if seen is None or now_ms - seen > gate.reuse_ms:
-                return self._stale(gate)
+            beat = gate.beat
+            if beat.seen is None or (age := now_ms - beat.seen) > gate.reuse_ms:
+                return self._stale(gate, gate.steps(quantity, requests), clock)
             if not gate.start <= clock < gate.until:
                 gate.turn(clock)
             steps = requests * ONE if gate.is_requests else quantity
-            is_behind = now_ms - seen > gate.beat.fresh_ms and gate.is_short(steps, now_ms - seen)
+            is_behind = age > beat.fresh_ms and gate.is_short(steps, age)
             if is_behind or steps + gate.pending > gate.free:
                 if dimensions and not gate.covers(dimensions):
                     continue
@@ -182,12 +182,18 @@ class LocalView:
                 found = Answer("allow", gate.standing, gate.card.id)
         return found
 
-    def policy(self, customer: str, meter: str) -> tuple[Verdict, str]:
-        """What the first limit of a meter says when nobody can be asked, and its id; none: "deny"."""
+    def policy(
+        self, customer: str, meter: str, quantity: int, now_ms: int, requests: int = 1
+    ) -> tuple[Verdict, str]:
+        """What a meter's limits say when nobody can be asked, and which one; none: "deny"."""
+        found: tuple[Verdict, str] = ("deny", "")
         for gate in self._spots.get((customer, meter), ()):
             if gate.card is not None:
-                return gate.card.when_stale, gate.card.id
-        return "deny", ""
+                clock = now_ms + (self._skew or 0)
+                found = self._stale(gate, gate.steps(quantity, requests), clock)[0], gate.card.id
+                if found[0] == "deny":
+                    return found
+        return found
 
     def check_many(self, wanted: Iterable[tuple[str, str, int]], now_ms: int) -> list[Answer]:
         """The answers to many questions at once; each by itself, as if the others did not ask."""
@@ -198,11 +204,11 @@ class LocalView:
             gates = spots.get((customer, meter))
             if gates is not None and quantity >= 0:
                 for gate in gates:
-                    seen = gate.beat.seen
+                    beat = gate.beat
                     if (
-                        seen is None
-                        or now_ms - seen > gate.reuse_ms
-                        or now_ms - seen > gate.beat.fresh_ms
+                        beat.seen is None
+                        or (age := now_ms - beat.seen) > gate.reuse_ms
+                        or age > beat.fresh_ms
                         or not gate.start <= clock < gate.until
                         or (ONE if gate.is_requests else quantity) + gate.pending > gate.free
                         or gate.standing != "ok"
@@ -221,12 +227,18 @@ class LocalView:
             return _NOT_READY
         return _NEWER if customer in self._unreadable else _NO_LIMIT
 
-    def _stale(self, gate: Gate) -> Answer:
-        """The view is older than the limit allows, or nothing was heard yet: its policy answers."""
+    def _stale(self, gate: Gate, steps: int, clock: int) -> Answer:
+        """The view is older than the limit allows, or nothing was heard yet: its policy answers.
+
+        One that allows does so for this client's fair share of what was left.
+        """
         if gate.beat.seen is None and not self.is_ready:
             return _NOT_READY
         assert gate.card is not None, "a spot has a card"
-        return Answer(gate.card.when_stale, "stale", gate.card.id)
+        if not gate.start <= clock < gate.until:
+            gate.turn(clock)
+        is_open = gate.card.when_stale == "allow" and gate.has_share(steps)
+        return Answer("allow" if is_open else "deny", "stale", gate.card.id)
 
     def _near(self, gate: Gate, place: tuple[str, str], quantity: int, requests: int, now_ms: int) -> Answer:
         """In the strict zone or behind the limit: a lease, a reservation, or no."""

@@ -199,11 +199,12 @@ class Books:
         currency, rounding, total = totals[0]
         closed = any(c.customer == customer for c in self.closes(period))
         found = [BillLine(*line) for line in lines]
-        name = self._name(customer)
+        name = self.name(customer)
         moved = [BillEffect(*effect) for effect in effects]
         return Bill(customer, name, period, currency, found, moved, rounding, total, closed)
 
-    def _name(self, customer: str) -> str:
+    def name(self, customer: str) -> str:
+        """The name of a customer in the latest catalog; its id when it has none."""
         rows = self._rows(
             "SELECT name FROM catalog_customers_current WHERE customer = {customer:String}",
             customer=customer,

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from metering.errors import UserError
+from metering.observe.families import FAILURES, FLUSH, ROWS, timed
 from metering.records import version
 from metering.sinks.client import Remedy, connect_async, remedy_for
 from metering.sinks.rows import COLUMNS, Row, TableRow
@@ -54,6 +55,12 @@ class Writer:
         self._types: dict[str, list[Any]] = {}
         self._down_since: float | None = None
 
+    @property
+    def is_away(self) -> bool:
+        """Whether ClickHouse does not answer at the moment."""
+        return self._down_since is not None
+
+    @timed(FLUSH)
     async def write(self, rows: Sequence[TableRow], origin: Origin) -> None:
         """Store rows of any tables; returns when ClickHouse has acknowledged all of them."""
         tables: defaultdict[str, list[Row]] = defaultdict(list)
@@ -61,6 +68,7 @@ class Writer:
             tables[table].append(row)
         for table, batch in tables.items():
             await self._store(table, batch, origin, origin.token(table))
+            ROWS.labels(table).inc(len(batch))
 
     async def query(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Rows of a query, tried again until the database answers."""
@@ -143,6 +151,7 @@ class Writer:
                 self._still_down(error, pause)
             except Exception as error:
                 remedy = remedy_for(error)
+                FAILURES.labels(remedy.name.lower()).inc()
                 if remedy is Remedy.POISON:
                     raise
                 if remedy is Remedy.STOP:

@@ -20,6 +20,7 @@ import structlog
 
 from metering.catalog.resolved import Catalog
 from metering.errors import UserError
+from metering.observe.families import CHECKPOINT, timed
 from metering.state.fold import Changes, Chunk, Entry, Fold, Output, Saved
 from metering.state.journal import Journal, Replaced
 from metering.state.log_bounds import Bounds
@@ -163,6 +164,7 @@ class DurableFold:
         self.fold.fold(fresh, catalog)
         return Verdict.FOLDED
 
+    @timed(CHECKPOINT)
     async def checkpoint(self) -> int | None:
         """Make everything folded so far durable; the position that is safe now.
 

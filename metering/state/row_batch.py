@@ -184,7 +184,7 @@ class RowBatch:
         count = len(numbers)
         somes = zip(
             np.bincount(groups, minlength=count).tolist(),
-            sums_of(groups, is_late[rows].astype(np.int64), count),
+            sums_of(groups, is_late[rows].astype(np.int64), count) if is_late.any() else repeat(0, count),
             sums_of(groups, self._ids.high[rows], count),
             strict=True,
         )

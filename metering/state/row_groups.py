@@ -78,10 +78,11 @@ class RowGroups:
         self._renewed = renewed
         self._layouts: dict[str, Layout | None] = {}
         self.groups: list[Group] = []
+        self._made = 0  # groups and places without one: both are kept
 
     def is_for(self, catalog: Catalog, renewed: int) -> bool:
         """Whether the groups are right under a catalog and what quotas watch; too many are made anew."""
-        return self.catalog is catalog and self._renewed == renewed and len(self.groups) <= MOST_GROUPS
+        return self.catalog is catalog and self._renewed == renewed and self._made <= MOST_GROUPS
 
     def layout(self, event_type: str) -> Layout | None:
         """How to read events of a type; None when each has to be looked at by itself."""
@@ -116,6 +117,7 @@ class RowGroups:
             number = len(self.groups)
             self.groups.append(found)
         layout.known[place] = number
+        self._made += 1
         return number
 
     def _group(self, layout: Layout, customer: str, hour: int, texts: dict[Path, str]) -> Group | None:

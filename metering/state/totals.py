@@ -59,17 +59,18 @@ class Total:
 
     def add_some(self, quantity: int, some: Some) -> None:
         """Count some events whose sum, or extreme, is known; only for kinds that keep no values."""
-        assert self.kind not in _WITH_VALUES, "values are counted one by one"
-        if self.kind == "max":
-            self.quantity = max(self.quantity, quantity)
-        elif self.kind == "min":
-            self.quantity = quantity if not self.events else min(self.quantity, quantity)
-        else:
-            assert self.kind != "latest", "the latest value is found one by one"
+        kind = self.kind
+        if kind in ("sum", "count", "average"):
             self.quantity += quantity
-        self.events += some.events
-        self.late += some.late
-        self.digest = (self.digest + some.digest) % DIGESTS
+        elif kind == "max":
+            self.quantity = max(self.quantity, quantity)
+        else:
+            assert kind == "min", "values are counted one by one"
+            self.quantity = quantity if not self.events else min(self.quantity, quantity)
+        events, late, digest = some
+        self.events += events
+        self.late += late
+        self.digest = (self.digest + digest) % DIGESTS
 
     def _add_value(self, measure: Measure) -> None:
         held = self.values.get(measure.value, 0)

@@ -76,6 +76,17 @@ def test_a_customer_that_moves_to_another_partition_takes_its_states_along() -> 
     assert client.check(41).reason == "limit_reached"
 
 
+def test_who_fails_open_serves_its_fair_share_of_what_was_left() -> None:
+    client = Client({**LIMIT, "when_stale": "allow", "reuse_last": "1s"})
+    client.used_elsewhere(40)
+    client.sync()
+    client.now += HOUR
+    assert client.check(60) == ("allow", "stale", "l", "", 0)
+    client.view.begin("a", "tokens", 50 * ONE)  # nobody tells it that others use it, too
+    assert client.check(10).verdict == "allow"
+    assert client.check(11) == ("deny", "stale", "l", "", 0)
+
+
 def test_own_usage_behind_the_state_still_counts() -> None:
     client = Client()
     client.used_elsewhere(10)

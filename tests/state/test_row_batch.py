@@ -8,16 +8,18 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metering import event_rows
 from metering.event_rows import Row, Rows
 from metering.events import Refusal, UsageEvent, decode_values
 from metering.state import meter_fold as module
+from metering.state import row_groups
 from metering.state.dedupe import DAY_MS, content_of, identity_of
 from metering.state.fold import Changes, Chunk
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.partitioning import partition_of
 from metering.state.quota_part import QuotaRules
 from metering.state.row_batch import contents_of
-from tests.state.folding import HOUR, START, catalog
+from tests.state.folding import HOUR, START, catalog, chunk, event
 
 METERS = """
 meters:
@@ -227,3 +229,16 @@ def facts(event: UsageEvent) -> tuple[Any, ...]:
 
 def test_a_row_has_the_fields_of_an_event() -> None:
     assert set(Row.__struct_fields__) == set(UsageEvent.__struct_fields__)
+
+
+def test_names_that_nobody_knows_do_not_fill_the_memory() -> None:
+    fold = MeterFold(MeterRules(OURS, PARTITIONS, "events", "hourly", "rejected"))
+    with patch.object(row_groups, "MOST_GROUPS", 50), patch.object(event_rows, "SMALLEST_BYTES", 1):
+        for number in range(10):
+            batch = [event(n, customer=f"nobody-{number}-{n}") for n in range(20)]
+            fold.fold([chunk(20 * number, batch)], CATALOG)
+            assert fold._groups is not None
+            layout = fold._groups.layout("use")
+            assert layout is not None
+            assert 0 < len(layout.known) <= 70
+    assert fold.counters.rejected == 200

@@ -1,0 +1,1 @@
+"""Alerts for people: what happened to quotas, bills and payments, as signed webhooks and e-mail."""

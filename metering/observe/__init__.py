@@ -1,0 +1,1 @@
+"""What a running worker or sink says about itself: metrics, health, logs."""

@@ -1,0 +1,109 @@
+"""Every panel over many charges, beside its budget: python -m tests.bench.bench_dashboards --rows 10000000.
+
+The engine makes the rows itself: 5,000 customers of very different size, four prices, a year. Exit code 1
+when a panel takes longer than its budget. It needs a ClickHouse: `metering local up` starts one.
+"""
+
+import argparse
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dashboards.generate import GENERATED, HERE
+from dashboards.macros import Range
+from dashboards.preview import selected
+from dashboards.run import load, run, targets
+from metering.settings import settings
+from metering.sinks.client import connect
+from metering.sinks.migrate import migrate
+
+DATABASE = "metering_bench_dashboards"
+BUDGET_SECONDS = 10.0  # of any panel, on two cores; a dashboard asks for several at once
+CUSTOMERS, MONTHS = 5_000, 12
+SPAN = Range(
+    int(datetime(2025, 1, 1, tzinfo=UTC).timestamp() * 1000),
+    int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000) - 1000,
+)
+
+# A few customers have most of the usage: the square of an even number falls towards zero.
+_WHO = f"concat('c', toString(intDiv(pow(cityHash64(number) % 1000000, 2), 200000000) % {CUSTOMERS}))"
+
+
+def fill(client: Any, rows: int) -> None:
+    """The charges of a year, and totals, customers and closes that go with them."""
+    for month in range(1, MONTHS + 1):
+        hour = (
+            f"toDateTime('2025-{month:02}-01 00:00:00', 'UTC') + toUInt32(cityHash64(number, 1) % 672) * 3600"
+        )
+        client.command(
+            f"""INSERT INTO charges (customer, period, price, hour, meter, currency, quantity, quantity_after, amount, card,
+                card_version, events, slice_tiers, slice_units, slice_unit_prices, slice_flat_fees, slice_amounts,
+                slice_billed, slice_labels, line, model, version)
+            SELECT {_WHO} AS customer, '2025-{month:02}', concat('price', toString(number % 4)), {hour},
+                concat('meter', toString(number % 4)), if(cityHash64(customer) % 5 = 0, 'EUR', 'USD'),
+                toDecimal128(number % 1000, 6), toDecimal128(number % 1000, 6), toDecimal128(number % 1000, 6) / 1000,
+                'standard', if({month} > 6, 'v2', 'v1'), number % 50, [1, 2],
+                [toDecimal128(number % 1000, 6), toDecimal128(0, 6)], [toDecimal128(0.001, 12), toDecimal128(0.0005, 12)],
+                [toDecimal128(0, 6), toDecimal128(0, 6)], [toDecimal128(number % 1000, 18) / 1000, toDecimal128(0, 18)],
+                [toDecimal128(number % 1000, 6), toDecimal128(0, 6)], ['', ''], if(number % 97 = 0, 'flat', 'usage'), 'graduated', 1
+            FROM numbers({rows // MONTHS})"""
+        )
+    client.command(
+        "INSERT INTO hourly (customer, meter, hour, dimensions, quantity, events, late, version)"
+        " SELECT customer, meter, hour, '{}', quantity, events, events % 3, 1 FROM charges WHERE line = 'usage'"
+    )
+    client.command(
+        "INSERT INTO catalog_customers SELECT customer, concat('Customer ', customer), if(cityHash64(customer) % 9 = 0,"
+        " 'scale', 'developer'), any(currency), '', 1, '' FROM charges GROUP BY customer"
+    )
+    client.command(
+        "INSERT INTO period_closes (customer, period, currency, rows, amount, version) SELECT customer, period, any(currency),"
+        " count(), sum(amount), 1 FROM charges_current WHERE period < '2025-12' GROUP BY customer, period"
+    )
+
+
+def measure(client: Any) -> list[tuple[float, str]]:
+    """Seconds of each panel, the slowest first; the better of two runs, a machine has other things to do."""
+    found = []
+    for board in load(HERE / GENERATED):
+        chosen = selected(board)
+        for name, value in {"customer": "c17", "period": "2025-11", "price": "price1"}.items():
+            if isinstance(chosen.get(name), str):
+                chosen[name] = value
+        for panel, target in targets(board):
+            took = []
+            for _ in range(2):
+                began = time.perf_counter()
+                run(client, panel, target, SPAN, chosen)
+                took.append(time.perf_counter() - began)
+            found.append((min(took), f"{board['title']} / {panel['title']}"))
+    return sorted(found, reverse=True)
+
+
+def main() -> int:
+    """Fill, measure, clean up."""
+    parser = argparse.ArgumentParser(description=Path(__file__).stem)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--budget", type=float, default=BUDGET_SECONDS)
+    given = parser.parse_args()
+    url = settings().clickhouse()
+    migrate(url, DATABASE)
+    with connect(url, DATABASE, answer_seconds=1_800) as client:
+        try:
+            fill(client, given.rows)
+            ((charges,),) = client.query("SELECT count() FROM charges").result_rows
+            found = measure(client)
+        finally:
+            client.command(f"DROP DATABASE {DATABASE}")
+    sys.stdout.write(f"{charges:,} charge rows; budget {given.budget:g} s a panel\n")
+    for seconds, name in found[:15]:
+        sys.stdout.write(f"{seconds:7.2f} s  {'over budget' if seconds > given.budget else '':12}{name}\n")
+    over = [name for seconds, name in found if seconds > given.budget]
+    sys.stdout.write(f"{len(found)} panels, {len(over)} over the budget\n")
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
