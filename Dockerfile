@@ -5,7 +5,7 @@ RUN python -m venv /opt/metering
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY metering metering
 COPY billing_sync billing_sync
-RUN /opt/metering/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[postgres]' \
+RUN /opt/metering/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[postgres,web]' \
     && /opt/metering/bin/pip uninstall --yes --quiet pip
 
 FROM python:3.11.13-slim-bookworm

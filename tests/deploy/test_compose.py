@@ -123,8 +123,8 @@ def test_what_stays_comes_back(name: str) -> None:
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
-# They listen nowhere; when they cannot go on, they end with exit code 70 and are started again.
-SILENT = {"worker-1", "worker-2", "sink", "billing-sync"}
+# It listens nowhere; when it cannot go on, it ends and is started again.
+SILENT = {"billing-sync"}
 
 
 @each(sorted(set(STAYING) - SILENT))
@@ -155,7 +155,9 @@ def test_ports_are_published_on_loopback(name: str) -> None:
 
 # Where each process listens, as the code says; the paths are those that it serves.
 LISTENING = {
+    **dict.fromkeys(["worker-1", "worker-2", "sink"], (9465, "/health/live")),
     "watch": (WATCH_PORT, ""),
+    "web": (int(Settings.model_fields["web_port"].default), "/favicon.ico"),
     "webhooks": (8091, ""),
     "quotad": (int(QuotadSettings.model_fields["port"].default), "/health/live"),
 }
@@ -221,9 +223,9 @@ def test_the_state_is_on_a_volume_of_its_own() -> None:
 def test_the_database_user_of_dashboards_can_only_read_the_books() -> None:
     found = ET.parse(ROOT / "deploy" / "clickhouse" / "reader.xml")
     assert found.findtext("profiles/metering_reader/readonly") == "1"
-    assert found.findtext("users/reader/profile") == "metering_reader"
+    assert found.findtext("users/metering_reader/profile") == "metering_reader"
     assert [g.text for g in found.iter("query")] == ["GRANT SELECT ON metering.*"]
-    password = found.find("users/reader/password")
+    password = found.find("users/metering_reader/password")
     assert password is not None
     assert password.get("from_env") in SERVICES["clickhouse"]["environment"]
     assert Settings.model_fields["database"].default == "metering"
@@ -232,3 +234,47 @@ def test_the_database_user_of_dashboards_can_only_read_the_books() -> None:
 def test_all_yaml_of_the_deployment_can_be_read() -> None:
     for file in (ROOT / "deploy").rglob("*.y*ml"):
         assert yaml.safe_load(file.read_text()), file
+
+
+# -- dashboards -------------------------------------------------------------------------------
+
+
+def test_prometheus_asks_where_the_processes_answer() -> None:
+    jobs = yaml.safe_load((ROOT / "dashboards" / "prometheus" / "prometheus.yml").read_text())
+    asked = {
+        (name, found["port"])
+        for job in jobs["scrape_configs"]
+        for found in job["dns_sd_configs"]
+        for name in found["names"]
+    }
+    aliases = SERVICES["worker-1"]["networks"]["default"]["aliases"]
+    port = int(COMPOSE["x-observed"]["METERING_METRICS_PORT"])
+    assert asked == {*((alias, port) for alias in aliases), ("sink", port), ("watch", WATCH_PORT)}
+    assert SERVICES["worker-1"]["networks"] == SERVICES["worker-2"]["networks"]
+
+
+def test_grafana_has_every_variable_that_its_provisioning_reads() -> None:
+    text = "".join(f.read_text() for f in (ROOT / "dashboards" / "provisioning").rglob("*.yaml"))
+    read = set(re.findall(r"\$(METERING_\w+)", text))
+    assert read
+    assert not read - SERVICES["grafana"]["environment"].keys()
+
+
+def test_grafana_finds_the_dashboards_where_they_are_mounted() -> None:
+    (provider,) = yaml.safe_load(
+        (ROOT / "dashboards" / "provisioning" / "dashboards" / "metering.yaml").read_text()
+    )["providers"]
+    targets = [volume.split(":")[1] for volume in SERVICES["grafana"]["volumes"]]
+    assert provider["options"]["path"] in targets
+    assert "/etc/grafana/provisioning" in targets
+    home = (ROOT / SERVICES["grafana"]["env_file"]).read_text()
+    (page,) = re.findall(r"HOME_DASHBOARD_PATH=(\S+)", home)
+    place = page.replace(provider["options"]["path"], "dashboards/generated")
+    assert (ROOT / place).exists()
+
+
+def test_grafanas_user_is_the_one_that_can_only_read() -> None:
+    found = ET.parse(ROOT / "deploy" / "clickhouse" / "reader.xml")
+    assert [user.tag for user in found.find("users") or []] == [
+        SERVICES["grafana"]["environment"]["METERING_CLICKHOUSE_READER"]
+    ]
