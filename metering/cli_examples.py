@@ -7,11 +7,6 @@ import typer
 Examples = Mapping[str, tuple[str, ...]]
 
 EXAMPLES: Examples = {
-    "web": ("metering web", "metering web --host 0.0.0.0 --port 8900"),
-    "notify run": ("metering notify run",),
-    "notify test": ("metering notify test",),
-    "notify dead": ("metering notify dead",),
-    "notify retry": ("metering notify retry --all",),
     "quotad": ("METERING_QUOTAD_PORT=8710 metering quotad",),
     "quota show": ("metering quota show acme-robotics",),
     "quota watch": ("metering quota watch acme-robotics --seconds 60",),
