@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as hypothesis_settings
 
-from metering.local import parts
-from metering.settings import Settings
-from metering.settings import settings as settings_of_process
+# A process of pytest-xdist has them set, and a console that is made under them keeps them.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
+from metering.local import parts  # noqa: E402 - it makes a console
+from metering.settings import Settings  # noqa: E402
+from metering.settings import settings as settings_of_process  # noqa: E402
 
 # Machines are shared: how long an example takes says nothing about the code.
 hypothesis_settings.register_profile("shared", deadline=None)
