@@ -42,7 +42,7 @@ class Pending:
     def __init__(self, first: int) -> None:
         self.first = self.next = first
         self.rows: list[TableRow] = []
-        self.since = time.time()  # for a person who looks at it
+        self.since = time.time_ns() / 1e9  # for a person who looks at it
 
 
 class Sink:
