@@ -81,6 +81,7 @@ class Journal:
         self._revisions: dict[int, int] = {}
         self._overlaid: dict[int, set[bytes]] = {}  # of the last reading
         self._last: dict[int, int] = {}
+        self._latest: dict[int, bytes] = {}  # the key of the last position that counts
 
     async def append(self, partition: int, changes: Changes) -> None:
         """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
@@ -90,7 +91,10 @@ class Journal:
         await self._publisher.publish(partition, parts)
         made = self._made(changes, changes.epoch, pending.name)
         here, left = made.place, self._left.setdefault(partition, {})
-        passed = sorted(key for key, place in left.items() if place < here)
+        # The position before ours stays until the next one: it shows what came late between the two, also to
+        # a reader behind a compaction.
+        before = self._latest.get(partition)
+        passed = sorted(key for key, place in left.items() if place < here and key != before)
         records: list[Keyed] = [(key, None) for key in passed]
         records += [
             (ENTRY + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
@@ -101,6 +105,7 @@ class Journal:
         self._note_end(partition, first - len(parts), first + len(records))
         for key in passed:
             del left[key]
+        self._latest[partition] = position_key(position)
         left.update(dict.fromkeys([*pending.parts, position_key(position)], here))
         self._note(partition, changes.revision)
 
@@ -142,12 +147,14 @@ class Journal:
 
     def known(self, partition: int) -> Known:
         """What we know of the journal; nobody has written since while it ends there."""
-        return Known(self._end.get(partition, -1), list(self._left.get(partition, ())))
+        left = list(self._left.get(partition, ()))
+        return Known(self._end.get(partition, -1), left, self._latest.get(partition, b""))
 
     def go_on(self, partition: int, known: Known) -> None:
         """Take it that all records up to an end were read."""
         self._end[partition] = known.end
         self._left[partition] = dict.fromkeys(known.left, _NOWHERE)
+        self._latest[partition] = known.latest
 
     def _reader(self, partition: int) -> "_Reader":
         return _Reader(self._brokers, self._state_topic, partition)
@@ -177,6 +184,7 @@ class Journal:
         last: list[Keyed] = [(mine, _pack(position))]
         self._end[partition] = 1 + await self._publisher.append_at_once(self._state_topic, partition, last)
         self._left.setdefault(partition, {})[mine] = position.place
+        self._latest[partition] = mine
 
     async def position(self, partition: int, epoch: int) -> int | None:
         """The newest position in the journal; None when it is empty. Reads one record, as a rule."""
@@ -202,6 +210,7 @@ class Journal:
         found = await self._read_state(partition, epoch)
         self._end[partition], self._left[partition] = found.end, found.places()
         self._overlaid[partition], self._last[partition] = found.overlaid, found.last
+        self._latest[partition] = found.last_key
         self._note(partition, found.revision)
         position = found.newest(epoch)
         if position is None:

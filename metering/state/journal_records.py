@@ -73,9 +73,12 @@ class Found(msgspec.Struct):
     entries: dict[bytes, tuple[int, bytes]] = {}
     pending: dict[bytes, bytes] = {}
     overlaid: set[bytes] = set()  # keys of entries of checkpoints that do not count
+    beside: dict[bytes, tuple[int, bytes]] = {}  # those entries
+    gone: set[bytes] = set()  # keys of entries that a checkpoint that counts removed
     stale: set[bytes] = set()  # keys of their positions
     end: int = 0  # of the log
     last: int = -1  # offset in the journal of the last position that counts
+    last_key: bytes = b""
     _waiting: list[tuple[int, bytes, bytes | None]] = []
 
     def take(self, offset: int, key: bytes, value: bytes | None) -> None:
@@ -95,9 +98,13 @@ class Found(msgspec.Struct):
         self.finish(upto=first)
         if position.after is not None and position.after <= self.last:
             self.overlaid.update(key[1:] for _, key, _ in batch if key[:1] == ENTRY)
+            for _, key, value in batch:
+                if key[:1] == ENTRY and value is not None:
+                    entry = msgspec.msgpack.decode(value, type=tuple[int, bytes])
+                    self.beside[key[1:]] = max(entry, self.beside.get(key[1:], entry))
             self.stale.add(batch[-1][1])
             return
-        self.last = offset
+        self.last, self.last_key = offset, batch[-1][1]
         self._apply(batch)
 
     def finish(self, upto: int | None = None) -> None:
@@ -105,6 +112,15 @@ class Found(msgspec.Struct):
         rest = [record for record in self._waiting if upto is None or record[0] < upto]
         self._waiting = []
         self._apply(rest)
+        if upto is None:
+            self._take_what_compaction_left()
+
+    def _take_what_compaction_left(self) -> None:
+        """An entry of which only a late copy stands: the log was compacted before anybody wrote it again."""
+        newest = max((p.place[0] for p in self.positions.values()), default=-1)
+        for key, entry in self.beside.items():
+            if key not in self.entries and key not in self.gone and entry[0] <= newest:
+                self.entries[key] = entry
 
     def _apply(self, records: Iterable[tuple[int, bytes, bytes | None]]) -> None:
         for _, key, value in records:
@@ -113,10 +129,12 @@ class Found(msgspec.Struct):
                 put(self.positions, key, found)
             elif value is None:
                 self.entries.pop(key[1:], None)
+                self.gone.add(key[1:])
             else:
                 version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
                 if version >= self.entries.get(key[1:], (0, b""))[0]:
                     self.entries[key[1:]] = version, body
+                    self.gone.discard(key[1:])
 
     def newest(self, epoch: int) -> Position | None:
         """The highest position of an epoch; of two at one place the one of the newer revision.

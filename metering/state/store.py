@@ -50,6 +50,7 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
 
     end: int = -1
     left: list[bytes] = []
+    latest: bytes = b""  # the key of its last position
 
 
 class _Position(msgspec.Struct, frozen=True):
