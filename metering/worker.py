@@ -200,7 +200,6 @@ class Worker:
                 self._last_batch[batch.tp] = time.monotonic()
             if durable.fold.is_heavy or self._is_urgent(durable):
                 await self.save(batch.tp, durable)
-            await asyncio.sleep(0)  # a large batch must not look like a process that was frozen
 
     def _is_urgent(self, durable: DurableFold) -> bool:
         quotas = quotas_of(durable)
