@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from metering.errors import UserError
 from metering.quota.wire import Fact, GrantFact, decode_fact, encode
 from metering.records import key
+from metering.stopping import stop
 
 log = structlog.get_logger()
 
@@ -68,7 +69,7 @@ async def read(brokers: str, topic: str) -> list[Fact]:
             hint="is the broker running, and were the topics created (`metering topics apply`)?",
         ) from error
     finally:
-        await consumer.stop()
+        await stop(consumer)
     return list(found.values())
 
 
@@ -92,7 +93,7 @@ async def follow(brokers: str, topic: str) -> AsyncIterator[Placed]:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         finally:
-            await consumer.stop()
+            await stop(consumer)
 
 
 def _consumer(brokers: str) -> Any:

@@ -10,6 +10,7 @@ from metering.errors import UserError
 from metering.quota.wire import QuotaProfile, QuotaProgress, QuotaState, StateRecord, decode_state
 from metering.settings import Settings
 from metering.state.partitioning import partition_of
+from metering.stopping import stop
 from metering.topics import Names
 
 _READ_SECONDS = 20.0
@@ -61,7 +62,7 @@ class Follower:
                 while await self._consumer.position(self._tp) < end:
                     await self.more()
         except (KafkaError, OSError, TimeoutError) as error:
-            await self._consumer.stop()
+            await stop(self._consumer)
             raise UserError(
                 f"{self._tp.topic} cannot be read at {brokers}: {error!r}",
                 hint="is the broker running, and were the topics created (`metering topics apply`)?",
@@ -70,7 +71,7 @@ class Follower:
 
     async def __aexit__(self, *_: object) -> None:
         """Release the connection."""
-        await self._consumer.stop()
+        await stop(self._consumer)
 
     async def more(self) -> None:
         """Take what has come since."""

@@ -13,6 +13,7 @@ from metering.catalog.reader import follow
 from metering.catalog.resolved import Catalog
 from metering.quota.local import LocalView
 from metering.quota.wire import Reply, decode_reply
+from metering.stopping import stop
 
 log = structlog.get_logger()
 
@@ -46,7 +47,7 @@ class StateReader:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
             finally:
-                await consumer.stop()
+                await stop(consumer)
 
     async def _follow(self, consumer: Any) -> None:
         tps = [TopicPartition(self._topic, p) for p in range(self.partitions)]
@@ -109,7 +110,7 @@ class ReplyReader:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
             finally:
-                await consumer.stop()
+                await stop(consumer)
 
     def _take(self, key: bytes | None, value: bytes | None) -> None:
         if key != self._key or value is None:
