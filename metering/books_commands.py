@@ -35,7 +35,8 @@ PeriodName = Annotated[str, typer.Option(help="Billing period, e.g. 2026-11; def
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="Folder of the catalog's YAML files.")]
 
 
-def _period(name: str) -> str:
+def billing_period(name: str) -> str:
+    """A billing period as it was typed, or this month."""
     name = name or time.strftime("%Y-%m", time.gmtime())
     try:
         calendar.period(name)
@@ -69,7 +70,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say why a customer pays what it pays: tiers, units, prices, effects, rounding, events."""
-    period, at = _period(period), _hour(hour)
+    period, at = billing_period(period), _hour(hour)
     with connect(settings().clickhouse(), settings().database) as client:
         found = explanations(client, customer, period, price, at)
         bill = Books(client).bill(customer, period)
@@ -133,7 +134,7 @@ def audit(
 ) -> None:
     """Compute hourly totals and charges again in SQL and compare; exit code 1 when they differ."""
     with _patient() as client, working("computing totals and charges again"):
-        found = run_audit(client, _period(period) if period else "")
+        found = run_audit(client, billing_period(period) if period else "")
     if as_json:
         console.print_json(json.dumps(_audit_plain(found)))
     else:
@@ -180,7 +181,7 @@ def whatif(
     as_json: Json = False,
 ) -> None:
     """Rate history under another catalog and compare; nothing is written to the books."""
-    new, span = load_folder(catalog), calendar.period(_period(period))
+    new, span = load_folder(catalog), calendar.period(billing_period(period))
     with _patient() as client, working("rating the history again"):
         found = what_if(client, new, span, customer)
     if csv is not None:
@@ -229,7 +230,7 @@ def rate(
         raise UserError(
             f"{usage} cannot be read: {error.strerror}", hint="give the path of a file"
         ) from error
-    name = _period(period) if period else ""
+    name = billing_period(period) if period else ""
     with working("rating the file"):
         found = rate_file(load_folder(catalog), usage.name, raw, name)
     if as_json:

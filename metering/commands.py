@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from metering.books_commands import billing_period
 from metering.catalog.reader import read_latest
 from metering.catalog.resolved import Catalog
 from metering.console import console, literal, working
@@ -23,7 +24,6 @@ from metering.settings import settings
 from metering.sinks.client import connect
 from metering.sinks.migrate import migrate
 from metering.sinks.queries import Bill, Books
-from metering.state import calendar
 from metering.topics import Names, apply
 
 _WATCH_SECONDS = 1.0
@@ -115,7 +115,7 @@ def bill(
     out: Annotated[Path | None, typer.Option(help="File of the document; default: standard output.")] = None,
 ) -> None:
     """Show what a customer's period has come to so far, or write it as a document."""
-    period = _billing_period(period)
+    period = billing_period(period)
     form = _one_form({"json": as_json, "html": as_html, "pdf": as_pdf, "csv": as_csv}, out)
     with connect(settings().clickhouse(), settings().database) as client:
         if form in ("html", "pdf", "csv"):
@@ -151,15 +151,6 @@ def _write_bill(client: Any, customer: str, period: str, form: str, out: Path | 
     except ModuleNotFoundError as error:
         raise UserError(f"documents need `{error.name}`", hint="pip install 'metering[web]'") from error
     return write_bill(client, settings(), customer, period, form, out)
-
-
-def _billing_period(name: str) -> str:
-    name = name or time.strftime("%Y-%m", time.gmtime())
-    try:
-        calendar.period(name)
-    except ValueError as error:
-        raise UserError(f"`{name}` is not a billing period", hint="write it as 2026-11") from error
-    return name
 
 
 def as_plain(found: Bill) -> dict[str, object]:

@@ -308,7 +308,3 @@ class LocalView:
         """It was not sent, and never will be."""
         for gate in own.gates:
             gate.pending -= gate.steps(own.quantity, own.requests)
-
-    def note_own(self, customer: str, meter: str, quantity: int, offset: int, requests: int = 1) -> None:
-        """Usage that Kafka has already."""
-        self.delivered(self.begin(customer, meter, quantity, requests), offset)

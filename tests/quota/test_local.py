@@ -65,7 +65,7 @@ def test_what_this_client_has_sent_counts_until_a_state_includes_it() -> None:
 
 def test_a_customer_that_moves_to_another_partition_takes_its_states_along() -> None:
     client = Client()
-    client.view.note_own("a", "tokens", 60 * ONE, offset=1_000)
+    client.view.delivered(client.view.begin("a", "tokens", 60 * ONE), offset=1_000)
     moved = quotas(catalog({"limits": [LIMIT]}), epoch=2)
     moved.advance(client.now)
     moved.post("a", "tokens", (), client.now, 60 * ONE)
@@ -90,14 +90,14 @@ def test_who_fails_open_serves_its_fair_share_of_what_was_left() -> None:
 def test_own_usage_behind_the_state_still_counts() -> None:
     client = Client()
     client.used_elsewhere(10)
-    client.view.note_own("a", "tokens", 60 * ONE, offset=1)
+    client.view.delivered(client.view.begin("a", "tokens", 60 * ONE), offset=1)
     client.sync()  # as of offset 1, which is the next
     assert client.check(31).reason == "limit_reached"
 
 
 def test_a_heartbeat_settles_usage_that_was_refused() -> None:
     client = Client()
-    client.view.note_own("a", "tokens", 90 * ONE, offset=7)
+    client.view.delivered(client.view.begin("a", "tokens", 90 * ONE), offset=7)
     client.offset = 8  # a dead letter: no state changes
     client.sync()
     assert client.check(50).verdict == "allow"
