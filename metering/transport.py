@@ -159,6 +159,9 @@ class BatchConsumer(driver.Consumer):
         """Load states and continue from their own positions."""
         positions: Positions = self.app.positions  # type: ignore[attr-defined]  # ours, set in app.py
         offsets = await positions.load(tps)
+        # A fetch of the assignment before would read on from where we seek to, and be dropped: a gap that
+        # nobody sees when nothing comes behind it.
+        await self.wait_for_stopped_flow()
         await self.seek_batches(offsets)
         self.resume_partitions(offsets)
 

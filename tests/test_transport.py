@@ -21,6 +21,8 @@ class Consumer(BatchConsumer):
         self.app = SimpleNamespace(positions=SimpleNamespace(load=load))  # type: ignore[assignment]
         self.active: set[TP] = {HERE, THERE}
         self.sought: dict[TP, int] = {}
+        self.not_waiting_next_records = asyncio.Event()  # type: ignore[assignment]  # Faust's has a loop
+        self.not_waiting_next_records.set()
 
     def assignment(self) -> set[TP]:
         return {HERE, THERE}
@@ -92,3 +94,21 @@ async def test_a_load_of_partitions_that_go_ends_before_they_do() -> None:
     await consumer.end_loading()
     assert loading.cancelled()
     await consumer.end_loading()  # nothing is left to end
+
+
+async def test_a_fetch_of_before_ends_before_partitions_are_sought() -> None:
+    """What it brings is dropped, and nothing comes behind it that would show the gap."""
+
+    async def load(tps: set[TP]) -> dict[TP, int]:
+        return dict.fromkeys(tps, 7)
+
+    consumer = Consumer(load)
+    consumer.not_waiting_next_records.clear()
+    await consumer.perform_seek()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not consumer.sought
+    consumer.not_waiting_next_records.set()
+    assert consumer._loading is not None
+    await consumer._loading
+    assert consumer.sought == {HERE: 7, THERE: 7}

@@ -37,7 +37,7 @@ def test_a_record_batch_names_its_bounds() -> None:
 
 def test_the_consumer_is_drained_and_sought_where_we_step_in() -> None:
     ours = ("_drain_messages", "perform_seek", "_getmany", "_get_active_partitions", "subscribe")
-    for name in (*ours, "pause_partitions", "resume_partitions"):
+    for name in (*ours, "pause_partitions", "resume_partitions", "wait_for_stopped_flow"):
         assert hasattr(driver.Consumer, name), name
     assert "_drain_messages" in inspect.getsource(faust_consumer.Fetcher)
 
