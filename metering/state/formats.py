@@ -4,6 +4,7 @@ A new version reads what older ones wrote and writes its own format. An older on
 and the state stays with the workers that can read it. New fields of headers have defaults, new kinds of
 entries are added beside the old; where that is not enough, what was read is converted here.
 
+4: a journal has deltas beside entries.
 3: entries and segments carry places (epoch and offset); 2 knew offsets alone.
 2: totals with their aggregation, ids with their content.
 """
@@ -11,7 +12,7 @@ entries are added beside the old; where that is not enough, what was read is con
 from metering.errors import UserError
 from metering.state.fold import PLACE_SHIFT, Entry, Segment, place_in_log
 
-FORMAT = 3
+FORMAT = 4
 OLDEST = 2
 
 

@@ -4,57 +4,68 @@ Two topics a fold, as DESIGN §3.12 says: id segments (deleted after the horizon
 (compacted). A checkpoint appends, in this order:
 
 1. its id segments; each names the offsets it covers, and only those up to the position count
-2. its pending outputs, in parts under their place and a name that is made of their content
-3. entries and, last, the position with that name, as one Kafka record batch: all or nothing
+2. its pending outputs, in parts under their place and a name that is made of their content; and its
+   delta: its entries, under keys of this append
+3. its entries under their own keys and, last, the position, as one Kafka record batch: all or nothing
 
 A position says where its writer took the journal to end. It counts when nothing that counts stands
 between that end and itself. So a checkpoint of a worker that was replaced, or one that the network
 delivers late, is left out; its writer finds the other's record and ends before it publishes anything
 (`overlaid`), and what was decided is answered by one alone. Who takes over writes its position anew at
-once, and writes again what such a checkpoint lies over, so that compaction keeps what counts.
+once, and writes again what such a checkpoint lies over, so that compaction keeps what counts. Should no
+worker be there to do it, the deltas have it: they stay for longer than anything can be late.
 
 Reading takes, of what counts, the highest position, the highest version of each entry, the segments up to the
-position and the pending outputs that the position names. Positions and pending outputs have their
-place in the log in their keys, and a checkpoint strikes out only those that lie behind its own
+position and the pending outputs that the position names. Positions, deltas and pending outputs have
+their place in the log in their keys, and a checkpoint strikes out only those that lie behind its own
 position: a write of a worker that was replaced meanwhile stands beside the others whenever it
 lands, and takes nothing away.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing, asynccontextmanager
+import itertools
+import math
+import time
+from collections.abc import Iterable
+from contextlib import aclosing
 from secrets import token_bytes
+from typing import NamedTuple
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from metering.errors import UserError
 from metering.state.fold import Changes, Entry, Output, Saved, Segment, place_in_log
 from metering.state.formats import FORMAT, entry_of, refuse_unreadable, segment_of
+from metering.state.journal_found import NOWHERE, Found
 from metering.state.journal_records import (
+    DELTA,
     ENTRY,
     POSITION,
-    Found,
     Pending,
     Place,
     Position,
     cut,
+    deltas_of,
     outputs_of,
     position_key,
 )
+from metering.state.log_reader import LogReader
 from metering.state.publish import Keyed, Publisher
 from metering.state.store import PARTITIONS_HINT, Known
-from metering.stopping import stop
 
-READ_SECONDS = 120.0  # a journal is read at about 100 MB/s
+SPARED_SECONDS = 60.0  # no request is late by more, or its sender finds that it was frozen
 _WRITER_BYTES = 12
-_NOWHERE = (0, 0)  # struck out at the next occasion
 _pack = msgspec.msgpack.encode
 
 
 class Replaced(Exception):
     """Another worker owns the partition as well: this one ends, and reads what the other wrote."""
+
+
+class _Left(NamedTuple):
+    """When a record may be struck out: by a position behind `place`, and not at once."""
+
+    place: Place
+    since: float = -math.inf  # monotonic
 
 
 class Journal:
@@ -73,70 +84,91 @@ class Journal:
         self._state_topic = state_topic
         self._segments_topic = segments_topic
         self._partitions = partitions
-        self._writer = token_bytes(_WRITER_BYTES)
-        self._end: dict[int, int] = {}  # by partition: the offset at which our next record belongs
+        self._writers: dict[int, bytes] = {}  # by partition: our name
+        self._numbers = itertools.count(1)
+        self._end: dict[int, int] = {}  # the offset at which our next record belongs
         self._unknown: dict[int, tuple[int, int]] = {}  # records that we have not seen
-        # By partition: keys and their places; a position that lies behind a place strikes its keys out.
-        self._left: dict[int, dict[bytes, Place]] = {}
+        self._written: dict[int, tuple[int, Position]] = {}  # our last position and its offset
+        self._left: dict[int, dict[bytes, _Left]] = {}
+        self._clean: dict[int, float] = {}  # when it was last seen that nothing lies over ours
         self._revisions: dict[int, int] = {}
         self._overlaid: dict[int, set[bytes]] = {}  # of the last reading
-        self._last: dict[int, int] = {}
-        self._latest: dict[int, bytes] = {}  # the key of the last position that counts
+        self._last: dict[int, int] = {}  # offset of the last position that counts
+        self._latest: dict[int, bytes] = {}  # and its key
 
     async def append(self, partition: int, changes: Changes) -> None:
         """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
         await self._append_segments(partition, changes.epoch, changes.segments)
         after, pending = self._end.get(partition), Pending.of(changes)
-        parts = [Output(self._state_topic, place, part) for place, part in pending.parts.items()]
+        made = self._made(partition, changes, changes.epoch, pending.name)
+        deltas = deltas_of(made, changes.entries)
+        parts = [Output(self._state_topic, *part) for part in (pending.parts | deltas).items()]
         await self._publisher.publish(partition, parts)
-        made = self._made(changes, changes.epoch, pending.name)
-        here, left = made.place, self._left.setdefault(partition, {})
-        # The position before ours stays until the next one: it shows what came late between the two, also to
-        # a reader behind a compaction.
-        before = self._latest.get(partition)
-        passed = sorted(key for key, place in left.items() if place < here and key != before)
+        passed = self._passed(partition, made.place)
         records: list[Keyed] = [(key, None) for key in passed]
         records += [
             (ENTRY + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
         ]
-        position = msgspec.structs.replace(made, after=after, records=len(records) + 1)
-        records.append((position_key(position), _pack(position)))
+        position = msgspec.structs.replace(made, after=after, records=len(records) + 1, deltas=len(deltas))
+        key = position_key(position)
+        records.append((key, _pack(position)))
         first = await self._publisher.append_at_once(self._state_topic, partition, records)
-        self._note_end(partition, first - len(parts), first + len(records))
-        for key in passed:
-            del left[key]
-        self._latest[partition] = position_key(position)
-        left.update(dict.fromkeys([*pending.parts, position_key(position)], here))
+        self._note_end(partition, first - len(parts), position, first + len(records))
+        left = self._left.setdefault(partition, {})
+        for one in passed:
+            del left[one]
+        left |= dict.fromkeys(pending.parts, _Left(made.place))
+        left |= dict.fromkeys([*deltas, key], _Left(made.place, time.monotonic()))
         self._note(partition, changes.revision)
 
-    def _note_end(self, partition: int, first: int, end: int) -> None:
+    def _passed(self, partition: int, here: Place) -> list[bytes]:
+        """Keys that a position may strike out.
+
+        The position before stays until the next one: it shows what came late between the two. Positions and
+        deltas stay until it was seen, long after they were written, that nothing lies over them.
+        """
+        upto = self._clean.get(partition, -math.inf) - SPARED_SECONDS
+        before = self._latest.get(partition)
+        held = self._left.setdefault(partition, {}).items()
+        return sorted(key for key, one in held if one.place < here and one.since <= upto and key != before)
+
+    def _note_end(self, partition: int, first: int, position: Position, end: int) -> None:
         """Remember where our records stand: from `first` to `end`, when nobody wrote between them."""
         expected = self._end.get(partition)
         if expected is not None and first != expected:
-            self._unknown[partition] = expected, end - 1
+            self._unknown[partition] = expected, end - position.records
         self._end[partition] = end
+        self._written[partition] = end - 1, position
 
     async def overlaid(self, partition: int) -> set[bytes] | None:
         """What others wrote between our records: keys of entries that are to be written again.
 
         None when there is nothing. Replaced when the other one knew of all that we had written.
         """
-        if partition not in self._unknown:
+        unknown, keys = self._unknown.pop(partition, None), set()
+        reader, left = self._reader(partition), self._left.setdefault(partition, {})
+        if unknown is not None:
+            async for key, value in reader.records(*unknown):
+                if key[:1] == ENTRY:
+                    keys.add(key[1:])
+                elif value is not None:
+                    left.setdefault(key, _Left(NOWHERE))
+                    if key[:1] == POSITION:
+                        found = msgspec.msgpack.decode(value, type=Position)
+                        self._note_position(partition, reader.at, found)
+        self._note_position(partition, *self._written[partition])
+        if unknown is None:
+            self._clean[partition] = time.monotonic()
             return None
-        start, end = self._unknown.pop(partition)
-        keys, left = set(), self._left.setdefault(partition, {})
-        async for key, value in self._reader(partition).records(start, end):
-            if key[:1] == ENTRY:
-                keys.add(key[1:])
-            elif value is not None and key not in left:
-                if key[:1] == POSITION:
-                    self._refuse_successor(partition, start, value)
-                left[key] = _NOWHERE
         return keys
 
-    def _refuse_successor(self, partition: int, start: int, value: bytes) -> None:
-        found = msgspec.msgpack.decode(value, type=Position)
-        if found.writer != self._writer and (found.after is None or found.after >= start):
+    def _note_position(self, partition: int, offset: int, position: Position) -> None:
+        """A position that stands behind ours; whether it counts, readers decide by the same rule."""
+        if position.after is not None and position.after <= self._last.get(partition, -1):
+            return
+        self._last[partition], self._latest[partition] = offset, position_key(position)
+        if position.writer != self._writers.get(partition):
+            self._writers.pop(partition, None)  # what we wrote last does not count, what follows may
             raise Replaced(
                 f"another worker writes the journal {self._state_topic}, partition {partition}, too"
             )
@@ -147,17 +179,17 @@ class Journal:
 
     def known(self, partition: int) -> Known:
         """What we know of the journal; nobody has written since while it ends there."""
-        left = list(self._left.get(partition, ()))
-        return Known(self._end.get(partition, -1), left, self._latest.get(partition, b""))
+        left, last = list(self._left.get(partition, ())), self._last.get(partition, -1)
+        return Known(self._end.get(partition, -1), left, self._latest.get(partition, b""), last)
 
     def go_on(self, partition: int, known: Known) -> None:
         """Take it that all records up to an end were read."""
-        self._end[partition] = known.end
-        self._left[partition] = dict.fromkeys(known.left, _NOWHERE)
+        self._end[partition], self._last[partition] = known.end, known.last
+        self._left[partition] = _left(dict.fromkeys(known.left, NOWHERE))
         self._latest[partition] = known.latest
 
-    def _reader(self, partition: int) -> "_Reader":
-        return _Reader(self._brokers, self._state_topic, partition)
+    def _reader(self, partition: int) -> LogReader:
+        return LogReader(self._brokers, self._state_topic, partition)
 
     async def _append_segments(self, partition: int, epoch: int, segments: Iterable[Segment]) -> None:
         key = b"%d" % epoch  # offsets of another epoch are other events
@@ -179,12 +211,12 @@ class Journal:
         await self._append_segments(partition, epoch, saved.segments)
         records: list[Keyed] = [(ENTRY + e.key, _pack((e.version, e.value))) for e in saved.entries]
         await self._publisher.append(self._state_topic, partition, records)
-        position = self._made(saved, epoch)
+        position = self._made(partition, saved, epoch)
         mine = position_key(position)
         last: list[Keyed] = [(mine, _pack(position))]
-        self._end[partition] = 1 + await self._publisher.append_at_once(self._state_topic, partition, last)
-        self._left.setdefault(partition, {})[mine] = position.place
-        self._latest[partition] = mine
+        at = await self._publisher.append_at_once(self._state_topic, partition, last)
+        self._end[partition], self._last[partition], self._latest[partition] = at + 1, at, mine
+        self._left.setdefault(partition, {})[mine] = _Left(position.place, time.monotonic())
 
     async def position(self, partition: int, epoch: int) -> int | None:
         """The newest position in the journal; None when it is empty. Reads one record, as a rule."""
@@ -208,7 +240,7 @@ class Journal:
     async def read(self, partition: int, epoch: int) -> tuple[Saved, list[Output]] | None:
         """The state that the journal holds and its pending outputs; None when it is empty."""
         found = await self._read_state(partition, epoch)
-        self._end[partition], self._left[partition] = found.end, found.places()
+        self._end[partition], self._left[partition] = found.end, _left(found.places())
         self._overlaid[partition], self._last[partition] = found.overlaid, found.last
         self._latest[partition] = found.last_key
         self._note(partition, found.revision)
@@ -243,9 +275,10 @@ class Journal:
         found.end = reader.end
         return found
 
-    def _made(self, state: Changes | Saved, epoch: int, pending: bytes = b"") -> Position:
+    def _made(self, partition: int, state: Changes | Saved, epoch: int, pending: bytes = b"") -> Position:
         made = (epoch, state.offset, state.header, self._partitions, FORMAT, pending)
-        return Position(*made, state.revision, state.sequence, self._writer)
+        writer = self._writers.setdefault(partition, token_bytes(_WRITER_BYTES))
+        return Position(*made, state.revision, state.sequence, writer, number=next(self._numbers))
 
     def _position(self, value: bytes, partition: int, epoch: int) -> Position:
         """A position, unless it says that this journal is not for us to write."""
@@ -267,7 +300,7 @@ class Journal:
     async def _read_segments(self, partition: int, epoch: int, offset: int) -> list[Segment]:
         if not self._segments_topic:
             return []
-        reader = _Reader(self._brokers, self._segments_topic, partition)
+        reader = LogReader(self._brokers, self._segments_topic, partition)
         whole: dict[tuple[int, int, int], dict[bytes, None]] = {}
         async for key, value in reader.records():
             if value is not None and key in (b"", b"%d" % epoch):
@@ -277,54 +310,9 @@ class Journal:
         return [Segment(*place, b"".join(parts)) for place, parts in sorted(whole.items())]
 
 
-class _Reader:
-    """Reads one partition from its beginning to the end it has now, without a group."""
-
-    def __init__(self, brokers: str, topic: str, partition: int) -> None:
-        self._brokers = brokers
-        self._topic = topic
-        self._tp = TopicPartition(topic, partition)
-        self.end = 0  # of the log, once it was read
-        self.at = -1  # the offset of the record in hand
-
-    async def records(
-        self, start: int = 0, end: int | None = None
-    ) -> AsyncGenerator[tuple[bytes, bytes | None], None]:
-        """Key and value of each record from `start` (-1: the last one) to the log's end, or until `end`."""
-        async with self._consumer() as consumer:
-            self.end = (await consumer.end_offsets([self._tp]))[self._tp]
-            end = self.end if end is None else end
-            first = (await consumer.beginning_offsets([self._tp]))[self._tp]
-            consumer.seek(self._tp, max(first, end - 1 if start < 0 else start))
-            while first < end and await consumer.position(self._tp) < end:
-                fetched = await consumer.getmany(self._tp, timeout_ms=1_000)
-                for record in fetched.get(self._tp, ()):
-                    if record.offset < end:
-                        self.at = record.offset
-                        yield record.key or b"", record.value
-
-    async def find_end(self) -> int:
-        """Where the log ends now."""
-        async with self._consumer() as consumer:
-            found: int = (await consumer.end_offsets([self._tp]))[self._tp]
-            return found
-
-    @asynccontextmanager
-    async def _consumer(self) -> AsyncGenerator[AIOKafkaConsumer, None]:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._brokers,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=8 << 20,
-        )
-        try:
-            async with asyncio.timeout(READ_SECONDS):
-                await consumer.start()
-                consumer.assign([self._tp])
-                yield consumer
-        except (KafkaError, TimeoutError) as error:
-            raise UserError(
-                f"the journal {self._topic}, partition {self._tp.partition}, cannot be read: {error!r}",
-                hint="is the broker reachable, and were the topics created (`metering topics apply`)?",
-            ) from error
-        finally:
-            await stop(consumer)
+def _left(places: dict[bytes, Place]) -> dict[bytes, _Left]:
+    """What a reader found and a writer may strike out; what is spared, is from now on."""
+    now = time.monotonic()
+    return {
+        key: _Left(place, now if key[:1] in (POSITION, DELTA) else -math.inf) for key, place in places.items()
+    }

@@ -1,22 +1,33 @@
-"""What stands in a journal's state topic: positions, entries and pending outputs, and their keys."""
+"""What stands in a journal's state topic: positions, entries, deltas and pending outputs, and their keys.
+
+A delta is what one checkpoint writes of entries, once more, under a key that nothing else has: whatever
+lands late over an entry, a compaction cannot take the delta.
+"""
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from metering.state.fold import Changes, Output, Segment, place_in_log
+from metering.state.fold import Changes, Entry, Output, Segment, place_in_log
 
-POSITION, PENDING, ENTRY = b"p", b"o", b"e"  # and the place, 8 bytes; format 2 had no places here
+POSITION, PENDING, ENTRY, DELTA = b"p", b"o", b"e", b"d"  # and a place, 8 bytes, except for entries
 _PLACE = struct.Struct(">Q")
 _NAME_BYTES = 12
 _SEGMENT_PART_BYTES = 4 << 20
-_OUTPUTS_PART_BYTES = 2 << 20
-_ANY_SEQUENCE = 1 << 63  # above all: the position that names them may be on its way
+_PART_BYTES = 2 << 20
 _pack = msgspec.msgpack.encode
 Value = TypeVar("Value")
+
+
+class _Record(Protocol):
+    @property
+    def value(self) -> bytes | None: ...
+
+
+Sized = TypeVar("Sized", bound=_Record)
 Place = tuple[int, int]  # in the log, and the sequence that tells states at one offset apart
 
 
@@ -34,6 +45,8 @@ class Position(msgspec.Struct, frozen=True):
     writer: bytes = b""
     after: int | None = None  # the journal's end as the writer knew it
     records: int = 1  # in its record batch; it is the last one
+    number: int = 0  # of the writer's appends, from 1 on
+    deltas: int = 0  # parts
 
     @property
     def place(self) -> Place:
@@ -62,113 +75,41 @@ class Pending(msgspec.Struct, frozen=True):
         return cls(name, {prefix + b"%d" % n: part for n, part in enumerate(parts)})
 
 
-class Found(msgspec.Struct):
-    """What stands in a journal, by key; positions of every epoch.
-
-    A checkpoint counts when its writer knew of the last one that counts. One of a worker that was
-    replaced, or that a network delivers late, is left out: what its owner decided meanwhile stands.
-    """
-
-    positions: dict[bytes, Position] = {}
-    entries: dict[bytes, tuple[int, bytes]] = {}
-    pending: dict[bytes, bytes] = {}
-    overlaid: set[bytes] = set()  # keys of entries of checkpoints that do not count
-    beside: dict[bytes, tuple[int, bytes]] = {}  # those entries
-    gone: set[bytes] = set()  # keys of entries that a checkpoint that counts removed
-    stale: set[bytes] = set()  # keys of their positions
-    end: int = 0  # of the log
-    last: int = -1  # offset in the journal of the last position that counts
-    last_key: bytes = b""
-    _waiting: list[tuple[int, bytes, bytes | None]] = []
-
-    def take(self, offset: int, key: bytes, value: bytes | None) -> None:
-        """One record, in the order of the log."""
-        self.end = offset + 1
-        if key[:1] == PENDING:
-            put(self.pending, key, value)
-            return
-        self._waiting.append((offset, key, value))
-        if key[:1] == POSITION and value is not None:
-            self._close_batch(offset, msgspec.msgpack.decode(value, type=Position))
-
-    def _close_batch(self, offset: int, position: Position) -> None:
-        first = offset - position.records + 1
-        batch = [record for record in self._waiting if record[0] >= first]
-        # Before it stands what is left of batches whose positions compaction took: they were passed.
-        self.finish(upto=first)
-        if position.after is not None and position.after <= self.last:
-            self.overlaid.update(key[1:] for _, key, _ in batch if key[:1] == ENTRY)
-            for _, key, value in batch:
-                if key[:1] == ENTRY and value is not None:
-                    entry = msgspec.msgpack.decode(value, type=tuple[int, bytes])
-                    self.beside[key[1:]] = max(entry, self.beside.get(key[1:], entry))
-            self.stale.add(batch[-1][1])
-            return
-        self.last, self.last_key = offset, batch[-1][1]
-        self._apply(batch)
-
-    def finish(self, upto: int | None = None) -> None:
-        """Take what stands before an offset, or before the end, and has no position behind it."""
-        rest = [record for record in self._waiting if upto is None or record[0] < upto]
-        self._waiting = []
-        self._apply(rest)
-        if upto is None:
-            self._take_what_compaction_left()
-
-    def _take_what_compaction_left(self) -> None:
-        """An entry of which only a late copy stands: the log was compacted before anybody wrote it again."""
-        newest = max((p.place[0] for p in self.positions.values()), default=-1)
-        for key, entry in self.beside.items():
-            if key not in self.entries and key not in self.gone and entry[0] <= newest:
-                self.entries[key] = entry
-
-    def _apply(self, records: Iterable[tuple[int, bytes, bytes | None]]) -> None:
-        for _, key, value in records:
-            if key[:1] == POSITION:
-                found = None if value is None else msgspec.msgpack.decode(value, type=Position)
-                put(self.positions, key, found)
-            elif value is None:
-                self.entries.pop(key[1:], None)
-                self.gone.add(key[1:])
-            else:
-                version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
-                if version >= self.entries.get(key[1:], (0, b""))[0]:
-                    self.entries[key[1:]] = version, body
-                    self.gone.discard(key[1:])
-
-    def newest(self, epoch: int) -> Position | None:
-        """The highest position of an epoch; of two at one place the one of the newer revision.
-
-        Its writer had published what the other one left pending.
-        """
-        found = [p for p in self.positions.values() if p.epoch == epoch]
-        return max(found, key=lambda p: (p.offset, p.sequence, p.format, p.revision), default=None)
-
-    @property
-    def revision(self) -> int:
-        """The newest revision that anything here was rated under."""
-        return max((p.revision for p in self.positions.values()), default=0)
-
-    def places(self) -> dict[bytes, Place]:
-        """The keys that a later checkpoint strikes out, and the places that it must have passed."""
-        places = {key: p.place for key, p in self.positions.items()}
-        places |= {key: (_place_of(key), _ANY_SEQUENCE) for key in self.pending}
-        return places | dict.fromkeys(self.stale, (0, 0))
-
-
 def key_at(kind: bytes, place: int) -> bytes:
     """The key of a position or of pending outputs."""
     return kind + _PLACE.pack(place)
 
 
 def position_key(position: Position) -> bytes:
-    """The key of a position: what was rated under one revision, or by one worker, takes nothing away."""
+    """The key of a position: no other append takes it away."""
     place, sequence = position.place
-    return key_at(POSITION, place) + b"%d.%d." % (position.revision, sequence) + position.writer
+    written = b"%d.%d.%d." % (position.revision, sequence, position.number)
+    return key_at(POSITION, place) + written + position.writer
 
 
-def _place_of(key: bytes) -> int:
-    """The place in the key of a pending output; in format 2 there was none."""
+def deltas_of(position: Position, entries: Sequence[Entry]) -> dict[bytes, bytes]:
+    """The parts of a checkpoint's delta, by their keys."""
+    parts = [_pack(part) for part in _parts(entries)]
+    return dict(zip(_delta_keys(position, len(parts)), parts, strict=True))
+
+
+def take_delta(position: Position, parts: dict[bytes, bytes]) -> list[Entry] | None:
+    """The entries of a checkpoint's delta, whose parts are emptied; None when a part is not there."""
+    keys = _delta_keys(position, position.deltas)
+    if not keys or not all(parts.get(key) for key in keys):
+        return None
+    found = [msgspec.msgpack.decode(parts[key], type=list[Entry]) for key in keys]
+    parts |= dict.fromkeys(keys, b"")
+    return [entry for part in found for entry in part]
+
+
+def _delta_keys(position: Position, parts: int) -> list[bytes]:
+    prefix = key_at(DELTA, position.place[0]) + b"%d." % position.number + position.writer
+    return [prefix + b".%d" % n for n in range(parts)]
+
+
+def place_of(key: bytes) -> int:
+    """The place in the key of a pending output or a delta; in format 2 there was none."""
     return 0 if key[1:].isdigit() else int(_PLACE.unpack_from(key, 1)[0])
 
 
@@ -204,13 +145,13 @@ def cut(segments: Iterable[Segment]) -> Iterator[Segment]:
             yield Segment(s.day, s.first, s.next, s.ids[start : start + _SEGMENT_PART_BYTES])
 
 
-def _parts(outputs: Iterable[Output]) -> Iterator[list[Output]]:
-    part: list[Output] = []
+def _parts(records: Iterable[Sized]) -> Iterator[list[Sized]]:
+    part: list[Sized] = []
     size = 0
-    for output in outputs:
-        part.append(output)
-        size += len(output.value or b"")
-        if size >= _OUTPUTS_PART_BYTES:
+    for record in records:
+        part.append(record)
+        size += len(record.value or b"")
+        if size >= _PART_BYTES:
             yield part
             part, size = [], 0
     if part:

@@ -51,6 +51,7 @@ class Known(msgspec.Struct, frozen=True, array_like=True):
     end: int = -1
     left: list[bytes] = []
     latest: bytes = b""  # the key of its last position
+    last: int = -1  # and its offset
 
 
 class _Position(msgspec.Struct, frozen=True):

@@ -8,13 +8,15 @@ import pytest
 
 from metering.errors import UserError
 from metering.settings import Settings
+from metering.state import journal as module
 from metering.state import opening
 from metering.state.checkpoint import DurableFold
 from metering.state.dedupe import DAY_MS, HORIZON_DAYS
 from metering.state.fold import Changes, Entry, Output, Saved, Segment, place_in_log
 from metering.state.formats import FORMAT
-from metering.state.journal import Journal, _Reader
+from metering.state.journal import Journal
 from metering.state.journal_records import Pending, key_at
+from metering.state.log_reader import LogReader
 from metering.state.publish import BATCH_BYTES, Publisher
 from metering.state.store import Identity, Store
 from metering.topics import Names, apply, specs
@@ -94,7 +96,7 @@ def test_pending_outputs_are_struck_out_by_the_next_position(deployment: Setting
     async def work(journal: Journal) -> None:
         await journal.append(0, BEFORE)
         await journal.append(0, msgspec.structs.replace(BEFORE, offset=20, outputs=[]))
-        reader = _Reader(deployment.brokers(), journal._state_topic, 0)
+        reader = LogReader(deployment.brokers(), journal._state_topic, 0)
         held = {key: value async for key, value in reader.records()}
         assert [value for key, value in held.items() if key.startswith(b"o")] == [None]
         found = await journal.read(0, 1)
@@ -125,14 +127,18 @@ def test_a_position_that_lands_late_finds_its_pending_outputs(deployment: Settin
     with_journal(deployment, work)
 
 
-def test_a_stale_position_behind_a_newer_one_does_not_outlive_it(deployment: Settings) -> None:
-    """Compaction keeps the last record of each key: of two positions it must keep both."""
+@pytest.mark.parametrize(("spared", "left"), [(0.0, [40, 50]), (60.0, [10, 20, 40, 50])])
+def test_a_stale_position_behind_a_newer_one_does_not_outlive_it(
+    deployment: Settings, monkeypatch: pytest.MonkeyPatch, spared: float, left: list[int]
+) -> None:
+    """Compaction keeps the last record of each key: of two positions it must keep both, for a while."""
+    monkeypatch.setattr(module, "SPARED_SECONDS", spared)
 
     async def work(journal: Journal) -> None:
         replaced = opening.journal(deployment, journal._publisher, Names(deployment).events)
         await journal.append(0, msgspec.structs.replace(BEFORE, offset=20))
         await replaced.append(0, BEFORE)
-        reader = _Reader(deployment.brokers(), journal._state_topic, 0)
+        reader = LogReader(deployment.brokers(), journal._state_topic, 0)
         kept = list({key: value async for key, value in reader.records()}.items())
         await journal.strike_out(0)
         await journal._publisher.append(journal._state_topic, 0, kept)
@@ -141,9 +147,10 @@ def test_a_stale_position_behind_a_newer_one_does_not_outlive_it(deployment: Set
         assert found[0].offset == 20
         for offset in (40, 50):  # the one before stays until the next one
             await journal.append(0, msgspec.structs.replace(BEFORE, offset=offset))
+            assert await journal.overlaid(0) is None
         held = {key: value async for key, value in reader.records()}
         positions = sorted(key for key, value in held.items() if key.startswith(b"p") and value)
-        assert [key[:9] for key in positions] == [key_at(b"p", place_in_log(1, o)) for o in (40, 50)]
+        assert [key[:9] for key in positions] == [key_at(b"p", place_in_log(1, o)) for o in left]
 
     with_journal(deployment, work)
 

@@ -12,7 +12,7 @@ from metering.catalog.resolved import excerpt
 from metering.recovery import evidence
 from metering.sinks import writer
 from metering.sinks.rows import TableRow, of_catalog
-from metering.state import checkpoint, closed_books, journal, log_bounds, publish, store
+from metering.state import checkpoint, closed_books, journal, log_bounds, log_reader, publish, store
 from metering.state.fold import Chunk
 from tests.simulation import disk, processes
 from tests.simulation.clients import Consumer, Producer
@@ -119,7 +119,9 @@ def installed(world: World) -> Iterator[None]:
         (publish, "random", jitter),
         (publish, "token_hex", lambda count: jitter.randbytes(count).hex()),
         (publish, "AIOKafkaProducer", lambda **_: Producer(network)),
-        (journal, "AIOKafkaConsumer", reader),
+        (journal, "time", clock),
+        (journal, "SPARED_SECONDS", jitter.choice([12.0, 60.0])),
+        (log_reader, "AIOKafkaConsumer", reader),
         (journal, "token_bytes", jitter.randbytes),
         (evidence, "read_chunks", read_chunks),
         (log_bounds, "AIOKafkaConsumer", reader),

@@ -15,8 +15,9 @@ from metering.settings import Settings
 from metering.state.checkpoint import PIECE_VALUES, DurableFold, Verdict, pieces
 from metering.state.fold import Changes, Entry
 from metering.state.formats import FORMAT
-from metering.state.journal import Journal, _Reader
+from metering.state.journal import Journal
 from metering.state.log_bounds import Bounds
+from metering.state.log_reader import LogReader
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.publish import Publisher
 from metering.state.store import DISK_HINT, Identity, Store
@@ -60,7 +61,7 @@ class Bench:
             self._store.close()
 
     async def published(self, topic: str) -> list[Any]:
-        reader = _Reader(self.settings.brokers(), topic, 0)
+        reader = LogReader(self.settings.brokers(), topic, 0)
         return [decode(value) async for _, value in reader.records() if value]
 
 

@@ -8,16 +8,16 @@ from metering.quota.wire import Reserve, decode_reply, encode
 from metering.settings import Settings
 from metering.state.checkpoint import DurableFold
 from metering.state.fold import Output
-from metering.state.journal import Journal, Replaced, _Reader
-from metering.state.journal_records import Found
+from metering.state.formats import FORMAT
+from metering.state.journal import Journal, Replaced
+from metering.state.journal_found import Found
+from metering.state.log_reader import LogReader
 from metering.state.meter_fold import MeterFold, MeterRules
 from metering.state.quota_part import QuotaRules
 from metering.state.store import Identity, Store
 from tests.state.folding import NOW, chunk
 from tests.state.test_durable import Bench, bench
 from tests.state.test_quota_part import BOOK, ONE, use
-
-FORMAT = 3
 
 
 async def worker(made: Bench, folder: Path) -> DurableFold:
@@ -41,7 +41,7 @@ def ask(durable: DurableFold, name: str, client: str, offset: int, appended: int
 
 
 async def granted(made: Bench) -> list[str]:
-    reader = _Reader(made.settings.brokers(), made.names.quota_replies, 0)
+    reader = LogReader(made.settings.brokers(), made.names.quota_replies, 0)
     replies = [decode_reply(value) async for _, value in reader.records() if value]
     return [reply.client for reply in replies if reply.ok]
 
@@ -74,7 +74,7 @@ def test_a_worker_that_was_replaced_grants_nothing(deployment: Settings, tmp_pat
 
 async def compacted(made: Bench, topic: str) -> Found:
     """What a reader finds when compaction has left the last record of each key."""
-    reader, last, found = _Reader(made.settings.brokers(), topic, 0), {}, Found()
+    reader, last, found = LogReader(made.settings.brokers(), topic, 0), {}, Found()
     async for key, value in reader.records():
         last[key] = reader.at, value
     for key, (offset, value) in sorted(last.items(), key=lambda item: item[1][0]):
@@ -115,12 +115,36 @@ def test_a_late_entry_is_not_the_one_that_compaction_keeps(
     bench(deployment, work)
 
 
+def test_nothing_is_lost_when_a_late_copy_is_what_compaction_keeps(
+    deployment: Settings, tmp_path: Path
+) -> None:
+    """A first delivery lands behind the next checkpoint, and no worker is there to write again."""
+
+    async def work(made: Bench) -> None:
+        durable = await worker(made, tmp_path / "one")
+        durable.offer([chunk(0, [use(1, 10)])], BOOK)
+        await durable.checkpoint()
+        reader = LogReader(made.settings.brokers(), made.names.meter_state, 0)
+        first = [record async for record in reader.records()]
+        durable.offer([chunk(1, [use(2, 20)])], BOOK)
+        await durable.checkpoint()
+        await made.publisher.append_at_once(made.names.meter_state, 0, first)
+        ours = durable._store.load()
+        assert ours is not None
+        expected = {entry.key: entry.value for entry in ours.entries}
+        durable.close()
+        left = await compacted(made, made.names.meter_state)
+        assert {key: value for key, (_, value) in left.entries.items()} == expected
+
+    bench(deployment, work)
+
+
 def test_what_a_retry_wrote_twice_is_no_other_worker(deployment: Settings, tmp_path: Path) -> None:
     async def work(made: Bench) -> None:
         durable = await worker(made, tmp_path / "one")
         durable.offer([chunk(0, [use(1, 10)])], BOOK)
         await durable.checkpoint()
-        reader = _Reader(made.settings.brokers(), made.names.meter_state, 0)
+        reader = LogReader(made.settings.brokers(), made.names.meter_state, 0)
         last = [(key, value) async for key, value in reader.records(-1)]
         await made.publisher.publish(0, [Output(made.names.meter_state, k, v) for k, v in last])
         ask(durable, "n", "client", 0)
