@@ -200,6 +200,7 @@ class Worker:
                 self._last_batch[batch.tp] = time.monotonic()
             if durable.fold.is_heavy or self._is_urgent(durable):
                 await self.save(batch.tp, durable)
+            await asyncio.sleep(0)  # a huge batch on a busy machine is no freeze, and others have their turn
 
     def _is_urgent(self, durable: DurableFold) -> bool:
         quotas = quotas_of(durable)
