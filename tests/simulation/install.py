@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -106,6 +107,8 @@ def installed(world: World) -> Iterator[None]:
         (worker, "latest_epoch", no_epoch),
         (sink, "die", die),
         (worker, "time", clock),
+        # A run's garbage must not outlive it: what is frozen is never collected.
+        (worker, "gc", SimpleNamespace(set_threshold=lambda *_: None, freeze=lambda: None)),
         (worker, "follow", world.follow),
         (quota_service, "follow", no_facts),
         (quota_service, "time", clock),
