@@ -16,7 +16,8 @@ from metering.catalog.load import load_texts
 from metering.catalog.resolved import Catalog
 from metering.console import console
 from metering.state.fold import Chunk
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 
 FILE = Path(__file__).with_name("guard.json")
 MARGIN = 1.35  # repeats of one ratio on a busy machine differ by less

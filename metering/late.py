@@ -15,9 +15,9 @@ from metering.producer import UsageProducer
 from metering.redrive import action_of, not_taken, record
 from metering.rejected import Filter, Letter, Letters, Place
 from metering.settings import Settings
+from metering.state.dead_letters import LETTER_PAYLOAD_BYTES
 from metering.state.late import APPROVE
 from metering.state.measure import measure
-from metering.state.meter_fold import LETTER_PAYLOAD_BYTES
 from metering.topics import Names
 
 As = Literal["adjustment", "restatement"]

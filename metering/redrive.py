@@ -18,10 +18,12 @@ from metering.settings import Settings
 from metering.sinks.queries import Books
 from metering.state.amendments import RESERVED, read_amendment
 from metering.state.calendar import hour_of
+from metering.state.dead_letters import LETTER_PAYLOAD_BYTES
 from metering.state.dedupe import DAY_MS, HORIZON_DAYS
 from metering.state.fold import Chunk
 from metering.state.measure import Measure, measure
-from metering.state.meter_fold import LETTER_PAYLOAD_BYTES, MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from metering.state.partitioning import partition_of
 from metering.state.totals import LARGEST_VALUES
 from metering.topics import Names

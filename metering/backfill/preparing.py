@@ -19,7 +19,7 @@ from metering.records import HourlyTotal
 from metering.settings import Settings
 from metering.state import calendar
 from metering.state.calendar import period_of
-from metering.state.meter_fold import MeterRules
+from metering.state.meter_rules import MeterRules
 from metering.state.partitioning import partition_of
 from metering.state.rate_fold import RateRules
 

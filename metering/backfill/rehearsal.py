@@ -14,7 +14,8 @@ from metering.state import calendar
 from metering.state.accounts import Accounts
 from metering.state.calendar import HOUR_MS, is_closed, period_of
 from metering.state.fold import Changes, Chunk
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from metering.state.rate_fold import RateFold, RateRules
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

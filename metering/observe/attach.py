@@ -11,7 +11,7 @@ from metering.observe.reports import Counted, Part, Report
 from metering.observe.server import Server
 from metering.settings import Settings
 from metering.sink import Sink
-from metering.state.meter_fold import Counters
+from metering.state.meter_rules import Counters
 from metering.worker import Worker
 
 

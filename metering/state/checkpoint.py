@@ -24,7 +24,8 @@ from metering.observe.families import CHECKPOINT, timed
 from metering.state.fold import Changes, Chunk, Entry, Fold, Output, Saved
 from metering.state.journal import Journal, Replaced
 from metering.state.log_bounds import Bounds
-from metering.state.meter_fold import MeterFold, Snapshot
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import Snapshot
 from metering.state.publish import Publisher
 from metering.state.store import DISK_HINT, Known, Store
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -19,75 +18,24 @@ from metering.catalog.resolved import Catalog
 from metering.event_rows import Rows, is_worth_columns
 from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
 from metering.quota.saved import is_entry
-from metering.records import Approved, DeadLetter, Restatement, Watermark, encode, key, version
-from metering.state import quota_part
+from metering.records import Approved, Restatement, Watermark, encode, key, version
+from metering.state.admission import Admission, conflict
 from metering.state.amending import Amending
 from metering.state.amendments import BACKFILL, CORRECTIONS, RESERVED, read_amendment, unusable_manifest
 from metering.state.calendar import HOUR_SECONDS, closes_at, hour_of, is_closed, open_from, period_of
-from metering.state.dedupe import HORIZON_DAYS, MEMORY_IDS, SeenIds, content_of, digest_of, identity_of
+from metering.state.dead_letters import DeadLetters
+from metering.state.dedupe import MEMORY_IDS, SeenIds, content_of, digest_of, identity_of
 from metering.state.fold import Changes, Chunk, Output, Saved, place_in_log
 from metering.state.hourly_table import HourlyTable, TotalKey, place_key
 from metering.state.late import APPROVE, Held, read_approval
 from metering.state.measure import Measure, measure, refuse
-from metering.state.partitioning import partition_of
-from metering.state.quota_part import QuotaPart, QuotaRules
+from metering.state.meter_rules import Counters, MeterHeader, MeterRules, Snapshot
+from metering.state.quota_part import QuotaPart
 from metering.state.row_batch import RowBatch
 from metering.state.row_groups import RowGroups
 
 MOST_RUNS = 20  # of a chunk; behind that, what is left of it is folded event by event
 HEAVY_TOTALS = 50_000
-HEAVY_LETTER_BYTES = 4 << 20
-LETTER_PAYLOAD_BYTES = 6 << 20  # a longer record stays whole only at its place in Kafka
-
-
-@dataclass(frozen=True)
-class MeterRules:
-    """What a deployment chooses; equal on every worker, because a fold's result depends on it."""
-
-    partition: int
-    partitions: int
-    events_topic: str
-    hourly_topic: str
-    rejected_topic: str
-    epoch: int = 1
-    grace_hours: int = 24
-    max_future_ms: int = 300_000
-    quotas: QuotaRules | None = None  # none are kept where usage is folded only to be looked at
-
-
-class Counters(msgspec.Struct):
-    """Events since the first offset; read = accepted + duplicates + rejected."""
-
-    read: int = 0
-    accepted: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-    late: int = 0
-
-
-class Snapshot(NamedTuple):
-    """What was true at one offset: reported only once that offset is durable."""
-
-    offset: int
-    watermark: int
-    counters: Counters
-
-
-class _Header(msgspec.Struct):
-    counters: Counters
-    watermark: int
-    newest_day: int
-    first_day: int
-    boundary: int = 0
-    quotas: bytes = b""
-
-
-def header_of_child(header: bytes) -> bytes:
-    """The header of a state that was split off: nothing was counted, nor closed, in its log."""
-    held = msgspec.msgpack.decode(header, type=_Header)
-    quotas = quota_part.header_of_child(held.quotas)
-    child = msgspec.structs.replace(held, counters=Counters(), boundary=0, quotas=quotas)
-    return msgspec.msgpack.encode(child)
 
 
 @dataclass
@@ -120,8 +68,8 @@ class MeterFold:
         self._published: list[Output] = []  # up to there, since the last checkpoint
         self._known_before: dict[bytes, int] = {}  # of the chunk in hand: ids accepted before it
         self._groups: RowGroups | None = None
-        self._letters: list[Output] = []
-        self._letter_bytes = 0
+        self._letters = DeadLetters(rules)
+        self._admission = Admission(rules, self._seen)
         self._first_unsaved = 0
         self._revision = 0
         self._announced = -1  # the watermark last put on usage.hourly
@@ -162,7 +110,7 @@ class MeterFold:
         self._groups = self._groups_under(catalog)
         rows = Rows(chunk.values)
         batch = RowBatch(rows, self._groups, self._table, chunk.appended + self.rules.max_future_ms)
-        batch.look_at_others(lambda event: self._misplaced(event, chunk, catalog))
+        batch.look_at_others(lambda event: self._admission.misplaced(event, chunk.appended, catalog))
         batch.identify(self._seen)
         self._known_before = batch.known
         start = 0
@@ -182,7 +130,7 @@ class MeterFold:
         if groups is not None and groups.is_for(catalog, renewed):
             return groups
         is_watched = quotas.is_watched if quotas is not None else None
-        return RowGroups(self._table, catalog, self._is_ours, is_watched, renewed)
+        return RowGroups(self._table, catalog, self._admission.is_ours, is_watched, renewed)
 
     def _fold_run(self, batch: RowBatch, start: int, stop: int, chunk: Chunk) -> None:
         tally = batch.tally(start, stop, self.watermark)
@@ -235,9 +183,7 @@ class MeterFold:
 
     def _reject(self, item: Item, refusal: Refusal, chunk: Chunk) -> None:
         self.counters.rejected += 1
-        letter = self._dead_letter(item, refusal, chunk)
-        self._letters.append(letter)
-        self._letter_bytes += len(letter.value or b"")
+        self._letters.add(item, refusal, chunk, self._revision)
 
     def _end_record(self, behind: int) -> None:
         """Part the log behind a record that closes a period or restates one: what follows comes later."""
@@ -279,13 +225,15 @@ class MeterFold:
         measures = measure(event, catalog)
         if isinstance(measures, Refusal):
             return measures
-        refusal = self._misplaced(event, chunk, catalog)
+        refusal = self._admission.misplaced(event, chunk.appended, catalog)
         if refusal is not None:
             return refusal
         content, known = content_of(event), self._known(identity)
         if known is not None:
             return self._second_copy(event, known == content)
-        refusal = self._too_late(event) or self._table.uncountable(event, measures, hour_of(event.at))
+        refusal = self._admission.too_late(event, self.watermark) or self._table.uncountable(
+            event, measures, hour_of(event.at)
+        )
         if refusal is None and event.at < self._open_from:
             refusal = self._held.hold(event, identity, measures)
         if refusal is not None:
@@ -302,7 +250,7 @@ class MeterFold:
     # -- corrections of single events -------------------------------------------------------------
 
     def _correct(self, event: UsageEvent, identity: bytes, chunk: Chunk, catalog: Catalog) -> Refusal | None:
-        refusal = self._misplaced(event, chunk, catalog)
+        refusal = self._admission.misplaced(event, chunk.appended, catalog)
         if refusal is not None:
             return refusal
         known = self._known(identity)
@@ -322,10 +270,8 @@ class MeterFold:
         if isinstance(found, Refusal):
             return found
         original = found.original
-        period = period_of(hour_of(original.at))
-        if self._is_beyond_correction(period):
-            return self._closed_long_ago(event, period)
-        refusal = self._held.missing(event, original)
+        refusal = self._admission.closed_long_ago(event, original.at, self.watermark)
+        refusal = refusal or self._held.missing(event, original)
         if refusal is not None:
             return refusal
         measures = measure(original, catalog)
@@ -342,7 +288,8 @@ class MeterFold:
         self._accept(original, measures, digest_of(identity_of(original)))
         self._held.release(original)
         if found.restates:
-            self._restating.setdefault((original.customer, period), []).append(found.approved)
+            restated = original.customer, period_of(hour_of(original.at))
+            self._restating.setdefault(restated, []).append(found.approved)
         return None
 
     def _apply(self, event: UsageEvent, chunk: Chunk, catalog: Catalog) -> Refusal | None:
@@ -353,7 +300,9 @@ class MeterFold:
         found = read_amendment(event)
         if isinstance(found, Refusal):
             return found
-        return self._too_late(found.original) or self._amending.apply(event, found, catalog, chunk.appended)
+        return self._admission.too_late(found.original, self.watermark) or self._amending.apply(
+            event, found, catalog, chunk.appended
+        )
 
     # -- what is refused --------------------------------------------------------------------------
 
@@ -364,43 +313,6 @@ class MeterFold:
             return None
         return conflict(event)
 
-    def _is_ours(self, account: str) -> bool:
-        return partition_of(account, self.rules.partitions) == self.rules.partition
-
-    def _misplaced(self, event: UsageEvent, chunk: Chunk, catalog: Catalog) -> Refusal | None:
-        account = catalog.account_of(event.customer)
-        if not self._is_ours(account):
-            whose = "the customer" if account == event.customer else f"the customer's pool `{account}`"
-            return refuse(
-                event,
-                "wrong_partition",
-                f"The record's key is not {whose}, or its partitioner is not murmur2: set both.",
-            )
-        if event.at > chunk.appended + self.rules.max_future_ms:
-            return refuse(event, "in_the_future", "`time` is ahead of the broker's clock; correct the clock.")
-        return None
-
-    def _too_late(self, event: UsageEvent) -> Refusal | None:
-        """Usage counts only while its id would still be known, had it come before.
-
-        Its first copy cannot have been appended earlier than its own time, less the allowed skew.
-        """
-        period = period_of(hour_of(event.at))
-        if self._is_beyond_correction(period):
-            return self._closed_long_ago(event, period)
-        if self._seen.may_have_forgotten(event.at - self.rules.max_future_ms):
-            return refuse(
-                event,
-                "too_old",
-                f"The usage is more than {HORIZON_DAYS} days old: a copy of it may have been counted.",
-            )
-        return None
-
-    def _closed_long_ago(self, event: UsageEvent, period: str) -> Refusal:
-        return refuse(
-            event, "period_closed", f"Billing period {period} closed more than {HORIZON_DAYS} days ago."
-        )
-
     def _accept(self, event: UsageEvent, measures: Sequence[Measure], digest: int) -> None:
         late = (hour_of(event.at) + HOUR_SECONDS) * 1_000 <= self.watermark
         self.counters.accepted += 1
@@ -410,28 +322,6 @@ class MeterFold:
             self._post(event, measures)
         self._table.add(event, measures, digest, late=late)
 
-    def _dead_letter(self, item: Item, refusal: Refusal, chunk: Chunk) -> Output:
-        offset = chunk.offsets[item.value]
-        detail = refusal.detail
-        if len(item.raw) > LETTER_PAYLOAD_BYTES:
-            detail += f" (Only the first {LETTER_PAYLOAD_BYTES:,} of {len(item.raw):,} bytes are kept.)"
-        letter = DeadLetter(
-            topic=self.rules.events_topic,
-            partition=self.rules.partition,
-            offset=offset,
-            index=item.place,
-            reason=refusal.reason,
-            detail=detail,
-            customer=refusal.customer,
-            event_id=refusal.event_id,
-            event_type=refusal.event_type,
-            appended=chunk.appended,
-            payload=item.raw[:LETTER_PAYLOAD_BYTES],
-            version=str(version(self.rules.epoch, offset, self._revision)),
-        )
-        place = key(self.rules.events_topic, self.rules.partition, offset, item.place)
-        return Output(self.rules.rejected_topic, place, encode(letter))
-
     @property
     def revision(self) -> int:
         """None: a new revision counts from the next record on, whichever that is; see `Fold`."""
@@ -440,7 +330,7 @@ class MeterFold:
     @property
     def is_heavy(self) -> bool:
         """Whether so much has changed that it should be made durable before more is folded."""
-        return len(self._table) > HEAVY_TOTALS or self._letter_bytes > HEAVY_LETTER_BYTES
+        return len(self._table) > HEAVY_TOTALS or self._letters.is_heavy
 
     @property
     def has_open_periods(self) -> bool:
@@ -461,7 +351,7 @@ class MeterFold:
         since, upto = (
             place_in_log(self.rules.epoch, offset) for offset in (self._first_unsaved, self.offset)
         )
-        outputs = self._letters + self._published + self._totals(stamp)
+        outputs = self._letters.take() + self._published + self._totals(stamp)
         entries = self._table.take_entries(upto)
         if self.watermark != self._announced:
             outputs.append(self._watermark_record(stamp))
@@ -474,11 +364,11 @@ class MeterFold:
             outputs += published
             entries += kept
         self._published = []
-        self._letters, self._letter_bytes, self._dirty = [], 0, False
+        self._dirty = False
         self._first_unsaved, self._announced = self.offset, self.watermark
         days = (self._seen.newest_day, self._seen.first_day)
         own = quotas.header() if quotas is not None else b""
-        header = _Header(self.counters, self.watermark, *days, self._boundary, own)
+        header = MeterHeader(self.counters, self.watermark, *days, self._boundary, own)
         return Changes(
             epoch=self.rules.epoch,
             offset=self.offset,
@@ -497,14 +387,12 @@ class MeterFold:
         return Output(self.rules.hourly_topic, place, encode(record))
 
     def _is_beyond_correction(self, period: str) -> bool:
-        """Whether late usage of a period can no longer become an adjustment."""
-        hours = self.rules.grace_hours + HORIZON_DAYS * 24
-        return is_closed(period, self.watermark, hours)
+        return self._admission.is_beyond_correction(period, self.watermark)
 
     def restore(self, saved: Saved) -> None:
         """Take over a durable copy; only on a fresh fold."""
         assert self.offset is None, "restore needs a fresh fold"
-        header = msgspec.msgpack.decode(saved.header, type=_Header)
+        header = msgspec.msgpack.decode(saved.header, type=MeterHeader)
         self.offset = self._first_unsaved = saved.offset
         self.counters, self.watermark = header.counters, header.watermark
         self._announced, self._boundary = header.watermark, header.boundary
@@ -520,12 +408,3 @@ class MeterFold:
             self.quotas.restore(header.quotas, of_quotas)
         upto = place_in_log(self.rules.epoch, saved.offset)
         self._seen.restore(saved.segments, header.newest_day, header.first_day, upto)
-
-
-def conflict(event: UsageEvent) -> Refusal:
-    """Why a second copy with other content does not count."""
-    return refuse(
-        event,
-        "conflict",
-        f"Event `{event.id}` came before with another type, time or data; the first copy counts.",
-    )

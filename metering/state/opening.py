@@ -12,7 +12,8 @@ from metering.errors import UserError
 from metering.settings import Settings
 from metering.state.formats import FORMAT
 from metering.state.journal import Journal
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from metering.state.publish import Publisher
 from metering.state.quota_part import QuotaRules
 from metering.state.rate_fold import RateFold, RateRules

@@ -15,7 +15,7 @@ from metering.catalog.resolved import Catalog
 from metering.state.amending import AMENDED
 from metering.state.fold import Entry, Saved
 from metering.state.late import HELD
-from metering.state.meter_fold import header_of_child
+from metering.state.meter_rules import header_of_child
 from metering.state.partitioning import partition_of
 from metering.state.quota_part import account_of_entry
 from metering.state.rate_state import CUSTOMER_AT

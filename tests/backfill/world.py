@@ -21,7 +21,8 @@ from metering.records import Charge, HourlyTotal
 from metering.settings import Settings
 from metering.state.amendments import CORRECTIONS, RESERVED
 from metering.state.calendar import period_end
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from metering.state.rate_fold import RateFold, RateRules
 from tests.state.folding import HOUR, NOW, START, chunk, records, tick
 

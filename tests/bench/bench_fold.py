@@ -24,7 +24,8 @@ from metering import event_rows
 from metering.catalog.load import load_texts
 from metering.catalog.resolved import Catalog
 from metering.state.fold import Chunk
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 
 CHUNK = 5_000  # events of a Kafka record batch
 CHECKPOINTS = 3

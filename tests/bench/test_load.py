@@ -8,7 +8,8 @@ from metering.catalog.load import load_texts
 from metering.events import decode_values
 from metering.records import HourlyTotal, decode
 from metering.state.fold import Chunk
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 
 MIXED = Load(events=3_000, customers=40, partitions=1, copies=0.1, late=0.1, malformed=0.05, envelope=7)
 

@@ -13,7 +13,8 @@ from metering.rating.hourly import hourly_rows
 from metering.rating.period import rate_period
 from metering.rating.usage import HourUse, Usage
 from metering.state.calendar import period
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from tests.state.folding import HOUR, START, catalog, chunk, event, tick
 from tests.state.test_corrections import FEES, TEXT, fees, run, total, watermark
 

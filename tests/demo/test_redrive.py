@@ -17,8 +17,8 @@ from metering.sinks.client import connect
 from metering.sinks.migrate import migrate
 from metering.sinks.rows import TableRow, of_event, of_record
 from metering.sinks.writer import Origin, Writer
+from metering.state.dead_letters import LETTER_PAYLOAD_BYTES
 from metering.state.fold import Chunk
-from metering.state.meter_fold import LETTER_PAYLOAD_BYTES
 from tests.state.folding import CATALOG, catalog
 
 DAY = 86_400_000

@@ -10,7 +10,8 @@ from metering.catalog.load import load_texts
 from metering.catalog.resolved import Catalog
 from metering.records import HourlyTotal, decode
 from metering.state.fold import Changes, Chunk
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from metering.state.rate_fold import RateFold, RateRules
 
 HOUR = 3_600_000

@@ -15,7 +15,7 @@ from metering.rating.money import parse_quantity
 from metering.records import Charge, DeadLetter, PeriodClose, decode
 from metering.state.calendar import is_closed, period, period_of
 from metering.state.fold import Changes, Output, Saved
-from metering.state.meter_fold import Counters
+from metering.state.meter_rules import Counters
 from tests.state.folding import START, chunk, meter_fold, rate_fold
 
 METERS = {"calls": "adjust", "seats": "restate", "bytes": "quarantine", "tokens": "adjust"}

@@ -12,7 +12,8 @@ from metering.catalog.load import load_texts
 from metering.offline import rate_file
 from metering.records import HourlyTotal
 from metering.state.fold import Changes, Saved
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from tests.state.folding import NOW, START, catalog, chunk, event, records
 
 CATALOG = catalog()

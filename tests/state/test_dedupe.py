@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from metering.state.dedupe import DAY_MS, HORIZON_DAYS, IDENTITY_BYTES, SeenIds, fingerprint
 from metering.state.fold import Changes, Saved, Segment
 from metering.state.id_file import IdFile, columns, write_ids
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from tests.state.folding import CATALOG, NOW, START, catalog, chunk, event, records
 
 RULES = MeterRules(0, 1, "events", "hourly", "rejected")

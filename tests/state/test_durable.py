@@ -18,7 +18,8 @@ from metering.state.formats import FORMAT
 from metering.state.journal import Journal
 from metering.state.log_bounds import Bounds
 from metering.state.log_reader import LogReader
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from metering.state.publish import Publisher
 from metering.state.store import DISK_HINT, Identity, Store
 from metering.topics import Names, apply

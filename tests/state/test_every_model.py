@@ -13,7 +13,8 @@ from metering.offline import rate_file
 from metering.rating.money import parse_quantity
 from metering.records import Charge, PeriodClose
 from metering.state.fold import Changes, Saved
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from metering.state.rate_fold import RateFold, RateRules
 from tests.state.folding import HOUR, NOW, START, chunk, records, tick
 

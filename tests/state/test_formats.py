@@ -19,7 +19,8 @@ from metering.state.checkpoint import DurableFold
 from metering.state.fold import Changes
 from metering.state.formats import FORMAT
 from metering.state.journal import Journal
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from metering.state.publish import Publisher
 from metering.state.rate_fold import RateFold
 from metering.state.store import Identity, Store

@@ -22,7 +22,8 @@ from metering.quota.wire import (
     encode,
 )
 from metering.state.fold import Changes, Entry, Saved
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from metering.state.partitioning import partition_of
 from metering.state.quota_part import QuotaRules
 from metering.state.split import meter_child, meter_customer

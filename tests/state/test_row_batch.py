@@ -15,7 +15,8 @@ from metering.state import meter_fold as module
 from metering.state import row_groups
 from metering.state.dedupe import DAY_MS, content_of, identity_of
 from metering.state.fold import Changes, Chunk
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from metering.state.partitioning import partition_of
 from metering.state.quota_part import QuotaRules
 from metering.state.row_batch import contents_of

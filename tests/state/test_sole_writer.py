@@ -12,7 +12,8 @@ from metering.state.formats import FORMAT
 from metering.state.journal import Journal, Replaced
 from metering.state.journal_found import Found
 from metering.state.log_reader import LogReader
-from metering.state.meter_fold import MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import MeterRules
 from metering.state.quota_part import QuotaRules
 from metering.state.store import Identity, Store
 from tests.state.folding import NOW, chunk

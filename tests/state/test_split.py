@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from metering.records import Charge, HourlyTotal, decode, encode
 from metering.state.amending import AMENDED
 from metering.state.fold import Changes, Entry, Saved
-from metering.state.meter_fold import Counters, MeterFold, MeterRules
+from metering.state.meter_fold import MeterFold
+from metering.state.meter_rules import Counters, MeterRules
 from metering.state.partitioning import partition_of
 from metering.state.rate_fold import RateFold, RateRules
 from metering.state.split import children, meter_child, meter_customer, rate_child, rate_customer
