@@ -62,12 +62,19 @@ class LocalView:
         self._profiles: dict[str, int] = {}
         self._unreadable: set[str] = set()
         self._leases: dict[tuple[str, str], list[_Held]] = {}
-        self._skew: int | None = None  # what to add to the client's clock
+        self._ahead: int | None = None  # the furthest that a heartbeat was ahead of the client's clock
+        self._skew = 0  # what to add to the client's clock
+        self._is_set = False  # the client's clock, by a heartbeat of now
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def apply(self, key: bytes, value: bytes | None, partition: int, now_ms: int) -> None:
-        """Take a record of `quota.state`; a tombstone has no value."""
+    def apply(
+        self, key: bytes, value: bytes | None, partition: int, now_ms: int, is_old: bool = False
+    ) -> None:
+        """Take a record of `quota.state`; a tombstone has no value.
+
+        `is_old` is one that stood there when the reader began, or began again.
+        """
         try:
             kind, *place = msgspec.json.decode(key)
             record = None if value is None else decode_state(value)
@@ -80,17 +87,16 @@ class LocalView:
         if record is not None and record.v > FORMAT:
             record = None
         if kind == "progress":
-            self._take_progress(record, partition, now_ms)
+            self._take_progress(record, partition, now_ms, is_old)
         elif kind == "profile" and len(place) == 2:
             self._take_profile(place[1], record, partition, is_gone=value is None)
         elif kind == "state" and len(place) == 4:
             self._take_state(place, record, partition)
 
-    def _take_progress(self, record: object, partition: int, now_ms: int) -> None:
+    def _take_progress(self, record: object, partition: int, now_ms: int, is_old: bool) -> None:
         if not isinstance(record, QuotaProgress):
             return  # a heart that cannot be read does not beat
-        ahead = record.emitted - now_ms
-        self._skew = ahead if self._skew is None else max(self._skew, ahead)
+        self._set_clock(record, now_ms, is_now=self.is_ready and not is_old)
         beat = self._beat(partition)
         beat.seen = record.emitted - self._skew
         beat.offset = max(beat.offset, record.offset)
@@ -98,6 +104,17 @@ class LocalView:
         for gate in self._gates.values():
             if gate.beat is beat and gate.pending:
                 gate.prune(beat.offset)
+
+    def _set_clock(self, record: QuotaProgress, now_ms: int, *, is_now: bool) -> None:
+        """Every heartbeat can show that the client's clock is behind.
+
+        That it is ahead only one that comes now, of a fold that has read its log: an old heartbeat, and one
+        of a fold that is behind, look the same as a clock that is ahead.
+        """
+        ahead = record.emitted - now_ms
+        self._ahead = ahead if self._ahead is None else max(self._ahead, ahead)
+        self._is_set = self._is_set or (is_now and record.emitted > record.at)
+        self._skew = self._ahead if self._is_set else max(0, self._ahead)
 
     def _take_profile(self, customer: str, record: object, partition: int, *, is_gone: bool) -> None:
         if not isinstance(record, QuotaProfile):
@@ -160,7 +177,7 @@ class LocalView:
         gates = self._spots.get((customer, meter))
         if gates is None or quantity < 0 or requests < 0:
             return self._without_gates(customer, quantity, requests)
-        clock = now_ms + (self._skew or 0)
+        clock = now_ms + self._skew
         found = ALLOWED
         for gate in gates:
             beat = gate.beat
@@ -189,7 +206,7 @@ class LocalView:
         found: tuple[Verdict, str] = ("deny", "")
         for gate in self._spots.get((customer, meter), ()):
             if gate.card is not None:
-                clock = now_ms + (self._skew or 0)
+                clock = now_ms + self._skew
                 found = self._stale(gate, gate.steps(quantity, requests), clock)[0], gate.card.id
                 if found[0] == "deny":
                     return found
@@ -197,7 +214,7 @@ class LocalView:
 
     def check_many(self, wanted: Iterable[tuple[str, str, int]], now_ms: int) -> list[Answer]:
         """The answers to many questions at once; each by itself, as if the others did not ask."""
-        spots, skew, slow = self._spots, self._skew or 0, self.check
+        spots, skew, slow = self._spots, self._skew, self.check
         clock = now_ms + skew
         found = []
         for customer, meter, quantity in wanted:
@@ -265,7 +282,7 @@ class LocalView:
         elif not reply.ok:
             for gate in self._spots.get((customer, meter), ()):
                 if gate.card is not None and gate.card.id == reply.limit:
-                    gate.turn(now_ms + (self._skew or 0))
+                    gate.turn(now_ms + self._skew)
                     gate.denied_version, gate.denied_until = gate.version, now_ms + reply.retry_after_ms
 
     def too_small(self, customer: str, meter: str, quantity: int, requests: int = 1) -> list[tuple[str, int]]:
@@ -279,7 +296,7 @@ class LocalView:
         leases = self._leases.get(place)
         if not leases:
             return ""
-        clock = now_ms + (self._skew or 0)
+        clock = now_ms + self._skew
         leases[:] = [held for held in leases if held.expires > clock and (held.rest or held.requests)]
         fits = (held.id for held in leases if held.rest >= quantity and held.requests >= requests)
         return next(fits, "")
