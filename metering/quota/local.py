@@ -9,9 +9,10 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from metering.quota.gate import NO_BOUND, Beat, Gate, Own
+from metering.quota.gate import NO_BOUND, Beat, Clock, Gate, Own
 from metering.quota.limits import ONE
 from metering.quota.wire import FORMAT, QuotaProfile, QuotaProgress, QuotaState, Reply, decode_state
+from metering.state.partitioning import partition_of
 
 Verdict = Literal["allow", "reserve", "deny"]
 _Unreadable = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -55,6 +56,7 @@ class LocalView:
 
     def __init__(self) -> None:
         self.is_ready = False  # set it when the topic was read to its end
+        self.partitions = 0  # of the topic; set it, so that a record of where a customer was is told apart
         self._beats: dict[int, Beat] = {}
         self._gates: dict[tuple[str, str, str], Gate] = {}
         self._spots: dict[tuple[str, str], tuple[Gate, ...]] = {}
@@ -62,9 +64,8 @@ class LocalView:
         self._profiles: dict[str, int] = {}
         self._unreadable: set[str] = set()
         self._leases: dict[tuple[str, str], list[_Held]] = {}
-        self._ahead: int | None = None  # the furthest that a heartbeat was ahead of the client's clock
+        self._clock = Clock()
         self._skew = 0  # what to add to the client's clock
-        self._is_set = False  # the client's clock, by a heartbeat of now
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -96,7 +97,8 @@ class LocalView:
     def _take_progress(self, record: object, partition: int, now_ms: int, is_old: bool) -> None:
         if not isinstance(record, QuotaProgress):
             return  # a heart that cannot be read does not beat
-        self._set_clock(record, now_ms, is_now=self.is_ready and not is_old)
+        self._clock.hear(record, now_ms, is_now=self.is_ready and not is_old)
+        self._skew = self._clock.skew
         beat = self._beat(partition)
         beat.seen = record.emitted - self._skew
         beat.offset = max(beat.offset, record.offset)
@@ -104,17 +106,6 @@ class LocalView:
         for gate in self._gates.values():
             if gate.beat is beat and gate.pending:
                 gate.prune(beat.offset)
-
-    def _set_clock(self, record: QuotaProgress, now_ms: int, *, is_now: bool) -> None:
-        """Every heartbeat can show that the client's clock is behind.
-
-        That it is ahead only one that comes now, of a fold that has read its log: an old heartbeat, and one
-        of a fold that is behind, look the same as a clock that is ahead.
-        """
-        ahead = record.emitted - now_ms
-        self._ahead = ahead if self._ahead is None else max(self._ahead, ahead)
-        self._is_set = self._is_set or (is_now and record.emitted > record.at)
-        self._skew = self._ahead if self._is_set else max(0, self._ahead)
 
     def _take_profile(self, customer: str, record: object, partition: int, *, is_gone: bool) -> None:
         if not isinstance(record, QuotaProfile):
@@ -131,8 +122,9 @@ class LocalView:
             return
         spots: dict[str, tuple[Gate, ...]] = {}
         for card in record.limits:
-            gate = self._gate(record.account, card.scope, card.id, partition)
-            gate.follow(self._beat(partition))  # the customer may have moved to another partition
+            home = self._home(record.account, partition)
+            gate = self._gate(record.account, card.scope, card.id, home)
+            gate.follow(self._beat(home))  # the customer may have moved to another partition
             gate.take_card(card)
             spots[card.meter] = (*spots.get(card.meter, ()), gate)
         self._meters[customer] = set(spots)
@@ -141,11 +133,16 @@ class LocalView:
     def _take_state(self, place: Sequence[object], record: object, partition: int) -> None:
         account, scope, limit, start = place
         state = record if isinstance(record, QuotaState) else None
-        gate = self._gate(str(account), str(scope), str(limit), partition)
+        home = self._home(str(account), partition)
+        gate = self._gate(str(account), str(scope), str(limit), home)
         if isinstance(start, int):
             gate.take_state(start, state)
-        if state is not None and gate.pending:
+        if state is not None and gate.pending and partition == home:
             gate.prune(state.as_of.get(str(partition), 0))
+
+    def _home(self, account: str, partition: int) -> int:
+        """Whose heartbeats are an account's: a record elsewhere is of before the partitions grew."""
+        return partition_of(account, self.partitions) if self.partitions else partition
 
     def _gate(self, account: str, scope: str, limit: str, partition: int) -> Gate:
         place = (account, scope, limit)

@@ -9,6 +9,7 @@ from metering.quota.limits import ONE
 from metering.quota.local import Answer, LocalView
 from metering.quota.quotas import Quotas
 from metering.quota.wire import Reserve
+from metering.state.partitioning import partition_of
 from tests.quota.world import HOUR, START, catalog, quotas
 
 LIMIT = {"id": "l", "meter": "tokens", "units": 100, "window": "day"}
@@ -89,6 +90,22 @@ def test_a_customer_that_moves_to_another_partition_takes_its_states_along() -> 
         client.view.apply(key, value, 1, client.now)
     assert client.check(30).reason == "strict_zone"  # counted once
     assert client.check(41).reason == "limit_reached"
+
+
+def test_a_parent_says_nothing_new_of_who_moved_away_when_the_partitions_grew() -> None:
+    """Its records stay in the topic, and its heartbeats go on: they are not those of the customer."""
+    found, child = catalog({"limits": [LIMIT]}), partition_of("a", 2)
+    parent, view = quotas(found), LocalView()
+    view.partitions, view.is_ready = 2, True
+    for record in [*parent.take(1_000).states, parent.heartbeat(START)]:
+        view.apply(*record, 1 - child, START)
+    assert view.check("a", "tokens", ONE, START).reason == "stale"
+    view.delivered(view.begin("a", "tokens", 90 * ONE), offset=5)
+    view.apply(*quotas(found).heartbeat(START), child, START)
+    parent.say_again()
+    for record in [*parent.take(2_000).states, parent.heartbeat(START)]:
+        view.apply(*record, 1 - child, START)
+    assert view.check("a", "tokens", 20 * ONE, START).reason == "limit_reached"
 
 
 def test_who_fails_open_serves_its_fair_share_of_what_was_left() -> None:
