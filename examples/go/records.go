@@ -10,6 +10,7 @@ const format = 1
 // progress is a partition's heartbeat.
 type progress struct {
 	Offset  int64 `json:"offset"`
+	At      int64 `json:"at"`
 	Emitted int64 `json:"emitted"`
 	LagMs   int64 `json:"lag_ms"`
 }

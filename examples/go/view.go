@@ -53,8 +53,10 @@ type beat struct{ seen, offset, fresh int64 }
 
 // View is what quota.state says, in memory: docs/quota-topics.md, "Reading quota.state". No Kafka in here.
 type View struct {
-	Ready      bool // set it when the topic was read to its end
-	skewed     bool
+	Ready      bool  // set it when the topic was read to its end
+	heard      bool  // a heartbeat
+	ahead      int64 // the furthest that a heartbeat was ahead of the reader's clock
+	set        bool  // the reader's clock, by a heartbeat of now
 	skew       int64 // what to add to the reader's clock
 	beats      map[int32]beat
 	profiles   map[string]*profile
@@ -114,8 +116,12 @@ func (v *View) takeHeartbeat(partition int32, value []byte, now int64) {
 		return
 	}
 	ahead := record.Emitted - now
-	if !v.skewed || ahead > v.skew {
-		v.skewed, v.skew = true, ahead
+	if !v.heard || ahead > v.ahead {
+		v.heard, v.ahead = true, ahead
+	}
+	v.set = v.set || (v.Ready && record.Emitted > record.At) // an old one looks like a clock that is ahead
+	if v.skew = v.ahead; !v.set {
+		v.skew = max(0, v.ahead)
 	}
 	offset := max(record.Offset, v.beats[partition].offset)
 	v.beats[partition] = beat{record.Emitted - v.skew, offset, record.LagMs * 3 / 2}

@@ -19,7 +19,9 @@ function parse(text) {
 
 export class View {
   isReady = false // set it when the topic was read to its end
-  #skew = null // what to add to the reader's clock
+  #ahead = null // the furthest that a heartbeat was ahead of the reader's clock
+  #isSet = false // the reader's clock, by a heartbeat of now
+  #skew = 0 // what to add to the reader's clock
   #beats = new Map() // partition → when its last heartbeat was sent, up to which offset
   #profiles = new Map() // customer → its limits
   #versions = new Map() // customer → the version of its limits
@@ -43,7 +45,9 @@ export class View {
   #takeHeartbeat(partition, record, now) {
     if (record === null) return
     const ahead = record.emitted - now
-    this.#skew = this.#skew === null ? ahead : Math.max(this.#skew, ahead)
+    this.#ahead = this.#ahead === null ? ahead : Math.max(this.#ahead, ahead)
+    this.#isSet ||= this.isReady && record.emitted > record.at // an old one looks like a clock that is ahead
+    this.#skew = this.#isSet ? this.#ahead : Math.max(0, this.#ahead)
     const offset = Math.max(record.offset, this.#beats.get(partition)?.offset ?? 0)
     const fresh = Math.floor(((record.lag_ms ?? 1_000) * 3) / 2)
     this.#beats.set(partition, { seen: record.emitted - this.#skew, offset, fresh })
@@ -73,7 +77,7 @@ export class View {
       windows.set(start, record)
       const from = place(key, partition)
       this.#asOf.set(from, Math.max(this.#asOf.get(from) ?? 0, record.as_of[partition] ?? 0))
-    } else if (held && held.window_end <= now + (this.#skew ?? 0)) {
+    } else if (held && held.window_end <= now + this.#skew) {
       windows.delete(start) // it is over: nobody asks for it any more
     } else {
       windows.set(start, null)

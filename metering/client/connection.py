@@ -75,7 +75,7 @@ class Metering:
             async with asyncio.timeout(self._start_seconds):
                 await self._producer.start()
                 count = len(await self._producer.partitions_for(f"{self._prefix}usage.events"))
-                self._states.partitions = self._replies.partitions = count
+                self._states.partitions = self._replies.partitions = self.view.partitions = count
                 self._tasks = [
                     asyncio.create_task(reader.run(), name=type(reader).__name__) for reader in readers
                 ]

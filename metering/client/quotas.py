@@ -266,7 +266,7 @@ class Quotas:
             return False
         try:
             await self._send(partition_of(catalog.account_of(request.customer), partitions), request)
-        except (TimeoutError, KafkaError, OSError):
+        except (TimeoutError, KafkaError, OSError, UnicodeError):  # half a surrogate pair has no encoding
             return False
         return True
 

@@ -58,7 +58,8 @@ class StateReader:
             now = now_ms()
             for tp, records in fetched.items():
                 for record in records:
-                    self._view.apply(record.key or b"", record.value, tp.partition, now)
+                    is_old = record.offset < ends[tp]
+                    self._view.apply(record.key or b"", record.value, tp.partition, now, is_old)
             if not self._view.is_ready:
                 await self._note_ready(consumer, ends)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from metering.quota.limits import ONE
 from metering.quota.windows import Bounds, Window
-from metering.quota.wire import LimitCard, QuotaState, Standing
+from metering.quota.wire import LimitCard, QuotaProgress, QuotaState, Standing
 
 NO_BOUND = 1 << 200  # above every amount
 
@@ -17,6 +17,26 @@ class Beat:
     seen: int | None = None
     offset: int = 0
     fresh_ms: int = 1_500  # a view of this age is what strict zones are made for
+
+
+@dataclass(slots=True)
+class Clock:
+    """How wrong a client's clock is: `skew` is what to add to it."""
+
+    ahead: int | None = None  # the furthest that a heartbeat was ahead of the client's clock
+    is_set: bool = False  # by a heartbeat of now
+    skew: int = 0
+
+    def hear(self, record: QuotaProgress, now_ms: int, *, is_now: bool) -> None:
+        """Every heartbeat can show that the client's clock is behind.
+
+        That it is ahead only one that comes now, of a fold that has read its log: an old heartbeat, and one
+        of a fold that is behind, look the same as a clock that is ahead.
+        """
+        ahead = record.emitted - now_ms
+        self.ahead = ahead if self.ahead is None else max(self.ahead, ahead)
+        self.is_set = self.is_set or (is_now and record.emitted > record.at)
+        self.skew = self.ahead if self.is_set else max(0, self.ahead)
 
 
 @dataclass(slots=True, eq=False)

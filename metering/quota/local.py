@@ -9,9 +9,10 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from metering.quota.gate import NO_BOUND, Beat, Gate, Own
+from metering.quota.gate import NO_BOUND, Beat, Clock, Gate, Own
 from metering.quota.limits import ONE
 from metering.quota.wire import FORMAT, QuotaProfile, QuotaProgress, QuotaState, Reply, decode_state
+from metering.state.partitioning import partition_of
 
 Verdict = Literal["allow", "reserve", "deny"]
 _Unreadable = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -55,6 +56,7 @@ class LocalView:
 
     def __init__(self) -> None:
         self.is_ready = False  # set it when the topic was read to its end
+        self.partitions = 0  # of the topic; set it, so that a record of where a customer was is told apart
         self._beats: dict[int, Beat] = {}
         self._gates: dict[tuple[str, str, str], Gate] = {}
         self._spots: dict[tuple[str, str], tuple[Gate, ...]] = {}
@@ -62,12 +64,18 @@ class LocalView:
         self._profiles: dict[str, int] = {}
         self._unreadable: set[str] = set()
         self._leases: dict[tuple[str, str], list[_Held]] = {}
-        self._skew: int | None = None  # what to add to the client's clock
+        self._clock = Clock()
+        self._skew = 0  # what to add to the client's clock
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def apply(self, key: bytes, value: bytes | None, partition: int, now_ms: int) -> None:
-        """Take a record of `quota.state`; a tombstone has no value."""
+    def apply(
+        self, key: bytes, value: bytes | None, partition: int, now_ms: int, is_old: bool = False
+    ) -> None:
+        """Take a record of `quota.state`; a tombstone has no value.
+
+        `is_old` is one that stood there when the reader began, or began again.
+        """
         try:
             kind, *place = msgspec.json.decode(key)
             record = None if value is None else decode_state(value)
@@ -80,17 +88,17 @@ class LocalView:
         if record is not None and record.v > FORMAT:
             record = None
         if kind == "progress":
-            self._take_progress(record, partition, now_ms)
+            self._take_progress(record, partition, now_ms, is_old)
         elif kind == "profile" and len(place) == 2:
             self._take_profile(place[1], record, partition, is_gone=value is None)
         elif kind == "state" and len(place) == 4:
             self._take_state(place, record, partition)
 
-    def _take_progress(self, record: object, partition: int, now_ms: int) -> None:
+    def _take_progress(self, record: object, partition: int, now_ms: int, is_old: bool) -> None:
         if not isinstance(record, QuotaProgress):
             return  # a heart that cannot be read does not beat
-        ahead = record.emitted - now_ms
-        self._skew = ahead if self._skew is None else max(self._skew, ahead)
+        self._clock.hear(record, now_ms, is_now=self.is_ready and not is_old)
+        self._skew = self._clock.skew
         beat = self._beat(partition)
         beat.seen = record.emitted - self._skew
         beat.offset = max(beat.offset, record.offset)
@@ -114,8 +122,9 @@ class LocalView:
             return
         spots: dict[str, tuple[Gate, ...]] = {}
         for card in record.limits:
-            gate = self._gate(record.account, card.scope, card.id, partition)
-            gate.follow(self._beat(partition))  # the customer may have moved to another partition
+            home = self._home(record.account, partition)
+            gate = self._gate(record.account, card.scope, card.id, home)
+            gate.follow(self._beat(home))  # the customer may have moved to another partition
             gate.take_card(card)
             spots[card.meter] = (*spots.get(card.meter, ()), gate)
         self._meters[customer] = set(spots)
@@ -124,11 +133,16 @@ class LocalView:
     def _take_state(self, place: Sequence[object], record: object, partition: int) -> None:
         account, scope, limit, start = place
         state = record if isinstance(record, QuotaState) else None
-        gate = self._gate(str(account), str(scope), str(limit), partition)
+        home = self._home(str(account), partition)
+        gate = self._gate(str(account), str(scope), str(limit), home)
         if isinstance(start, int):
             gate.take_state(start, state)
-        if state is not None and gate.pending:
+        if state is not None and gate.pending and partition == home:
             gate.prune(state.as_of.get(str(partition), 0))
+
+    def _home(self, account: str, partition: int) -> int:
+        """Whose heartbeats are an account's: a record elsewhere is of before the partitions grew."""
+        return partition_of(account, self.partitions) if self.partitions else partition
 
     def _gate(self, account: str, scope: str, limit: str, partition: int) -> Gate:
         place = (account, scope, limit)
@@ -160,7 +174,7 @@ class LocalView:
         gates = self._spots.get((customer, meter))
         if gates is None or quantity < 0 or requests < 0:
             return self._without_gates(customer, quantity, requests)
-        clock = now_ms + (self._skew or 0)
+        clock = now_ms + self._skew
         found = ALLOWED
         for gate in gates:
             beat = gate.beat
@@ -189,7 +203,7 @@ class LocalView:
         found: tuple[Verdict, str] = ("deny", "")
         for gate in self._spots.get((customer, meter), ()):
             if gate.card is not None:
-                clock = now_ms + (self._skew or 0)
+                clock = now_ms + self._skew
                 found = self._stale(gate, gate.steps(quantity, requests), clock)[0], gate.card.id
                 if found[0] == "deny":
                     return found
@@ -197,7 +211,7 @@ class LocalView:
 
     def check_many(self, wanted: Iterable[tuple[str, str, int]], now_ms: int) -> list[Answer]:
         """The answers to many questions at once; each by itself, as if the others did not ask."""
-        spots, skew, slow = self._spots, self._skew or 0, self.check
+        spots, skew, slow = self._spots, self._skew, self.check
         clock = now_ms + skew
         found = []
         for customer, meter, quantity in wanted:
@@ -265,7 +279,7 @@ class LocalView:
         elif not reply.ok:
             for gate in self._spots.get((customer, meter), ()):
                 if gate.card is not None and gate.card.id == reply.limit:
-                    gate.turn(now_ms + (self._skew or 0))
+                    gate.turn(now_ms + self._skew)
                     gate.denied_version, gate.denied_until = gate.version, now_ms + reply.retry_after_ms
 
     def too_small(self, customer: str, meter: str, quantity: int, requests: int = 1) -> list[tuple[str, int]]:
@@ -279,7 +293,7 @@ class LocalView:
         leases = self._leases.get(place)
         if not leases:
             return ""
-        clock = now_ms + (self._skew or 0)
+        clock = now_ms + self._skew
         leases[:] = [held for held in leases if held.expires > clock and (held.rest or held.requests)]
         fits = (held.id for held in leases if held.rest >= quantity and held.requests >= requests)
         return next(fits, "")

@@ -1,7 +1,22 @@
 """The catalog of the chaos run in three revisions: as it begins, with a future price, with a changed one."""
 
+import time
+from collections.abc import Mapping
+
+from metering.state.calendar import HOUR_MS, period, period_of
+
 CUSTOMERS = 50
-FIRST, SECOND = "2026-01", "2026-02"
+_OVER_HOURS = 27  # a month can be closed when it is over for so long
+
+
+def _months() -> tuple[str, str]:
+    """The last two months that are over. Quotas keep a month 35 days behind its end, so the second one."""
+    open_now = period_of(time.time_ns() // 1_000_000_000 - _OVER_HOURS * HOUR_MS // 1_000)
+    second = period_of(period(open_now).starts - 1)
+    return period_of(period(second).starts - 1), second
+
+
+FIRST, SECOND = _months()
 METERS = {"calls": "count", "bytes": "sum", "peak": "max"}
 CURRENCIES = {"starter": "USD", "team": "USD", "europe": "EUR"}
 PLANS = tuple(CURRENCIES)
@@ -39,8 +54,13 @@ def plan_of(number: int) -> str:
     return PLANS[number % len(PLANS)]
 
 
-def text(revision: int) -> str:
-    """The catalog of a revision as YAML.
+def weight(number: int) -> float:
+    """How much a customer uses, beside the others."""
+    return 1 / (number + 3)
+
+
+def text(revision: int, limits: Mapping[str, str] | None = None) -> str:
+    """The catalog of a revision as YAML; `limits` are those of customers.
 
     1: one version of each card. 2: from the middle of the second month on other prices. 3: a price of the
     first month, open at that time, is another one.
@@ -49,7 +69,8 @@ def text(revision: int) -> str:
     cards = "".join(_card(plan, revision, calls) for plan in PLANS)
     people = "".join(
         f"  - {{id: {customer(n)}, name: Customer {n}, plan: {plan_of(n)},"
-        f" currency: {CURRENCIES[plan_of(n)]}, start: 2025-01-01T00:00:00Z}}\n"
+        f" currency: {CURRENCIES[plan_of(n)]}, start: 2025-01-01T00:00:00Z,"
+        f" limits: {(limits or {}).get(customer(n), [])}}}\n"
         for n in range(CUSTOMERS)
     )
     return f"{_METERS}rate_cards:\n{cards}plans:\n{_plans()}customers:\n{people}"

@@ -1,6 +1,8 @@
 """The books against the model: every count and sum, every charge, every close, every invoice."""
 
+import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
@@ -18,25 +20,16 @@ from metering.rating.money import MICRO, parse_decimal
 from metering.sinks.queries import Books
 from tests.chaos.catalog import CURRENCIES, CUSTOMERS, FIRST, SECOND, customer, plan_of, text
 from tests.chaos.fleet import stripe_state
+from tests.chaos.lines import EXAMPLES, Line, count, differing
 from tests.chaos.model import HourKey, Model, PriceKey
+from tests.chaos.quotas import compared, thresholds, wanted
 from tests.chaos.world import World
 
 _MICRO_OF_A_CENT = 10_000
 _SMALLEST_INVOICE = MINIMUM_CHARGE["USD"] * _MICRO_OF_A_CENT  # the other currencies have a smaller one
-_EXAMPLES = 3
 _ANSWER_SECONDS = 600
 _ADJUSTED = """SELECT DISTINCT customer, splitByChar('@', price)[1], corrects FROM charges_current
     WHERE line = 'adjustment'"""
-
-
-class Line(NamedTuple):
-    """One comparison: what the model says, what the books say, and how many of it differ."""
-
-    title: str
-    model: str
-    books: str
-    differ: int
-    examples: tuple[str, ...] = ()
 
 
 class Verdict(NamedTuple):
@@ -45,6 +38,7 @@ class Verdict(NamedTuple):
     lost: int
     twice: int
     charges_wrong: int
+    thresholds_wrong: int
     lines: list[Line]
 
     @property
@@ -61,13 +55,16 @@ def compare(world: World, model: Model, in_kafka: int, sent: int) -> Verdict:
         charges = [*_charges(world, client, model), *_closes(books)]
         charges += _audit(client)
         charges += _invoices(world, client)
+        quotas = _thresholds(world, client, model)
         lines = [
-            _count("records sent = in Kafka", sent, in_kafka),
+            count("records sent = in Kafka", sent, in_kafka),
             *_counters(books, model),
             *hours,
             *charges,
+            *quotas,
         ]
-    return Verdict(lost, twice, sum(line.differ for line in charges), lines)
+    wrong = (sum(line.differ for line in found) for found in (charges, quotas))
+    return Verdict(lost, twice, *wrong, lines)
 
 
 def _patient(world: World) -> Any:
@@ -83,21 +80,17 @@ def _patient(world: World) -> Any:
     )
 
 
-def _count(title: str, wanted: int, found: int) -> Line:
-    return Line(title, f"{wanted:,}", f"{found:,}", abs(wanted - found))
-
-
 def _counters(books: Books, model: Model) -> list[Line]:
     found = books.counters()
     copies, distinct = books.archived()
     return [
-        _count("events read", model.read, found.read),
-        _count("accepted", model.accepted, found.accepted),
-        _count("duplicates", model.duplicates, found.duplicates),
-        _count("rejected", model.rejected, found.rejected),
-        _count("dead letters", model.rejected, sum(books.rejected_by_reason().values())),
-        _count("copies in the archive", model.copies, copies),
-        _count("distinct ids in the archive", model.archived_ids, distinct),
+        count("events read", model.read, found.read),
+        count("accepted", model.accepted, found.accepted),
+        count("duplicates", model.duplicates, found.duplicates),
+        count("rejected", model.rejected, found.rejected),
+        count("dead letters", model.rejected, sum(books.rejected_by_reason().values())),
+        count("copies in the archive", model.copies, copies),
+        count("distinct ids in the archive", model.archived_ids, distinct),
     ]
 
 
@@ -114,8 +107,8 @@ def _hours(client: Any, model: Model) -> tuple[list[Line], int, int]:
         quantities[place] = int(Decimal(quantity) * 1_000)
     missing, surplus = _gap(model.events, events), _gap(events, model.events)
     lines = [
-        _differing("hourly counts", model.events, events),
-        _differing("hourly sums", model.quantities, quantities),
+        differing("hourly counts", model.events, events),
+        differing("hourly sums", model.quantities, quantities),
     ]
     return lines, missing, surplus
 
@@ -123,13 +116,6 @@ def _hours(client: Any, model: Model) -> tuple[list[Line], int, int]:
 def _gap(more: Mapping[HourKey, int], less: Mapping[HourKey, int]) -> int:
     """Events of `more` that `less` does not have; each event is in one total of `calls`."""
     return sum(max(0, n - less.get(place, 0)) for place, n in more.items() if place[1] == "calls")
-
-
-def _differing(title: str, wanted: Mapping[Any, int], found: Mapping[Any, int]) -> Line:
-    places = wanted.keys() | found.keys()
-    wrong = sorted((p for p in places if wanted.get(p, 0) != found.get(p, 0)), key=str)
-    examples = (f"{p}: {wanted.get(p)} in the model, {found.get(p)} in the books" for p in wrong[:_EXAMPLES])
-    return Line(title, f"{len(wanted):,}", f"{len(found):,}", len(wrong), tuple(examples))
 
 
 def _charges(world: World, client: Any, model: Model) -> list[Line]:
@@ -147,11 +133,19 @@ def _charges(world: World, client: Any, model: Model) -> list[Line]:
     adjustments = sum(1 for row in rows if "@" in row[1])
     errors = sum(Books(client).rating_errors(period) for period in (FIRST, SECOND))
     return [
-        _differing("charges by customer, price and month", wanted, _without_zeros(found, wanted)),
-        _differing("charges of whole quantities", whole, same),
+        differing("charges by customer, price and month", wanted, _without_zeros(found, wanted)),
+        differing("charges of whole quantities", whole, same),
         Line("late usage of the closed month", "adjusted", f"{adjustments:,} prices", int(not adjustments)),
-        _count("usage without a price", 0, errors),
+        count("usage without a price", 0, errors),
     ]
+
+
+def _thresholds(world: World, client: Any, model: Model) -> list[Line]:
+    """Each threshold of each limit once, through all that was done to workers."""
+    must = wanted(world.events, world.catalog(3), model, time.time_ns() // 1_000_000)
+    told = asyncio.run(thresholds(world.settings))
+    rows = client.query("SELECT id FROM quota_events_current WHERE event = 'threshold'").result_rows
+    return compared(must, (one.id for one in told), (name for (name,) in rows))
 
 
 def _without_zeros(found: Mapping[PriceKey, int], wanted: Mapping[PriceKey, int]) -> dict[PriceKey, int]:
@@ -172,7 +166,7 @@ def _whole_prices() -> dict[str, dict[str, Any]]:
 def _closes(books: Books) -> Iterable[Line]:
     for period in (FIRST, SECOND):
         agree = sum(1 for close in books.closes(period) if close.agrees)
-        yield _count(f"closes of {period} that agree", CUSTOMERS, agree)
+        yield count(f"closes of {period} that agree", CUSTOMERS, agree)
 
 
 def _audit(client: Any) -> list[Line]:
@@ -197,7 +191,7 @@ def _audit(client: Any) -> list[Line]:
     ).result_rows
     (counts,) = client.query(f"SELECT count() FROM ({_ADJUSTED})").result_rows
     found = [*wrong, *map(str, hours), *map(str, sums)]
-    examples = tuple(found[:_EXAMPLES])
+    examples = tuple(found[:EXAMPLES])
     return [
         Line(
             "the audit in SQL", f"{audit.totals:,} totals", f"{audit.charges:,} charges", len(found), examples
@@ -237,8 +231,8 @@ def _invoices(world: World, client: Any) -> list[Line]:
     wrong += [f"not expected: {identity}" for identity in held.keys() - expected]
     doubled = len(people) - len({p["metadata"].get("um_customer") for p in people})
     return [
-        Line("invoices", f"{len(expected):,}", f"{len(invoices):,}", len(wrong), tuple(wrong[:_EXAMPLES])),
-        _count("customers twice at Stripe", 0, doubled),
+        Line("invoices", f"{len(expected):,}", f"{len(invoices):,}", len(wrong), tuple(wrong[:EXAMPLES])),
+        count("customers twice at Stripe", 0, doubled),
     ]
 
 

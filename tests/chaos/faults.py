@@ -1,5 +1,6 @@
 """What is done to a running deployment; each fault says what it did and proves that it happened."""
 
+import asyncio
 import os
 import random
 import resource
@@ -12,7 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metering.local import parts, process
+from metering.quota_facts import publish
 from metering.sinks.client import connect
+from metering.topics import Names
+from tests.chaos import quotas
 from tests.chaos.fleet import SINK
 from tests.chaos.world import SMALL_DISK, World
 
@@ -61,6 +65,7 @@ def plan(seed: int, down_seconds: float) -> list[Fault]:
         Fault(0.55, "ClickHouse down", parts.CLICKHOUSE, lambda w, _: _kill_clickhouse(w, down_seconds)),
         Fault(0.60, "disk full", SMALL_DISK, _fill_disk),
         Fault(0.70, "disk lost", one("worker-1", "worker-3"), _lose_disk),
+        Fault(0.78, "a limit raised", quotas.RAISED, _raise_limit),
         Fault(0.80, "SIGKILL sink", SINK, _kill),
         Fault(0.83, "SIGKILL worker", one(*third), _kill),
         Fault(0.86, "broker SIGKILL", parts.KAFKA, _kill_broker),
@@ -74,6 +79,18 @@ def _publish(world: World, target: str) -> str:
     done = world.publish(int(target.split()[1]))
     assert done.is_new, "the catalog was in force already"
     return f"in force as revision {done.revision}"
+
+
+def _raise_limit(world: World, name: str) -> str:
+    """Somebody sets a limit anew when all of it is used: the same month has two versions of it."""
+    own = world.settings
+    _wait(
+        lambda: quotas.is_used_up(asyncio.run(quotas.thresholds(own))),
+        f"the limit `{quotas.RISES}` of {name} was not announced as used up",
+    )
+    fact = quotas.raising(world.events)
+    offset = asyncio.run(publish(own.brokers(), Names(own).quota_facts, fact))
+    return f"to {int(fact.amount) // quotas.MICRO:,} requests, at offset {offset} of the facts"
 
 
 def _kill(world: World, name: str) -> str:

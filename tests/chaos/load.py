@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from metering.state.calendar import HOUR_MS, period, period_end
-from tests.chaos.catalog import CUSTOMERS, FIRST, SECOND, customer
+from tests.chaos.catalog import CUSTOMERS, FIRST, SECOND, customer, weight
 from tests.chaos.model import Fact
 
 COPIES, LATE, VERY_LATE, CONFLICTS, MALFORMED = 0.05, 0.03, 0.0003, 0.005, 0.01
@@ -61,7 +61,7 @@ class Load:
         self._due: list[_Due] = []
         self._order = 0
         self._open: dict[str, list[_Due]] = {}
-        self._weights = [1 / (n + 3) for n in range(CUSTOMERS)]
+        self._weights = [weight(n) for n in range(CUSTOMERS)]
 
     def records(self) -> Iterator[Sent]:
         """Every record of the two months."""

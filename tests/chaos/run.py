@@ -93,7 +93,7 @@ def main() -> int:
     chosen = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers are away on purpose
     code = 1
-    with world(console.print) as made:
+    with world(console.print, chosen.events) as made:
         console.print(
             f"seed {chosen.seed}, {chosen.events:,} events in {chosen.minutes:g} min; {made.home}\n"
         )
@@ -121,26 +121,25 @@ def _run(made: World, events: int, seed: int, seconds: float) -> int:
         raise
     finally:
         chaos.end()
-    ticks = asyncio.run(_finish(sender, load))
+    asyncio.run(_finish(sender, load))
     billing.end()
     for _ in range(3):
         billing.hurt()
     _bill_all(made, billing)
     in_kafka = asyncio.run(sender.in_kafka())
-    verdict = compare(made, model, in_kafka, sender.records + ticks)
+    verdict = compare(made, model, in_kafka, sender.records)
     _show(made, verdict, chaos.outcomes, billing, load.made, model)
     done = all(outcome.state != "failed" for outcome in chaos.outcomes)
     return 0 if verdict.is_clean and done else 1
 
 
-async def _finish(sender: Sender, load: Load) -> int:
+async def _finish(sender: Sender, load: Load) -> None:
     """Late usage when the first month is closed, then the end of the second."""
     await sender.wait_for_books(FIRST, _BOOKS_SECONDS)
     sender.world.tell("the first month is closed; now usage of it that comes too late")
     await sender.pace(load.beyond_the_close(_AFTER_CLOSE), 0)
-    ticks = await sender.close_months()
+    await sender.close_months()
     await sender.wait_for_books(SECOND, _BOOKS_SECONDS)
-    return ticks
 
 
 def _bill_all(made: World, billing: Billing) -> None:
@@ -172,8 +171,8 @@ def _show(
         f" {load.malformed:,} malformed, {load.envelopes:,} envelopes\n"
     )
     done = sum(outcome.state == "done" for outcome in outcomes)
-    result = Table("Faults injected", "Events", "Lost", "Counted twice", "Charges wrong")
-    figures = (verdict.lost, verdict.twice, verdict.charges_wrong)
+    result = Table("Faults injected", "Events", "Lost", "Counted twice", "Charges wrong", "Thresholds wrong")
+    figures = (verdict.lost, verdict.twice, verdict.charges_wrong, verdict.thresholds_wrong)
     cells = (f"[{'red' if n else 'green'}]{n:,}[/]" for n in figures)
     result.add_row(f"{done + billing.killed} of {len(outcomes) + billing.killed}", f"{model.read:,}", *cells)
     console.print(result)

@@ -17,7 +17,7 @@ from metering.local import parts
 from metering.settings import Settings
 from metering.sinks.migrate import migrate
 from metering.topics import Names, apply
-from tests.chaos import catalog
+from tests.chaos import catalog, quotas
 from tests.chaos.clock import Clocks
 from tests.chaos.fleet import SINK, STRIPE, Fleet
 
@@ -31,8 +31,11 @@ _KEPT = ("METERING_CACHE", "METERING_LOCAL_KAFKA")
 class World:
     """Everything that a chaos run needs; `tell` gets a line for what happens."""
 
-    def __init__(self, home: Path, local: Settings, settings: Settings, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, home: Path, local: Settings, settings: Settings, tell: Callable[[str], None], events: int
+    ) -> None:
         self.home, self.local, self.settings, self._tell = home, local, settings, tell
+        self.events = events
         self.clocks = Clocks(home / "clocks")
         self.fleet = Fleet(settings, local, self.clocks, self.tell)
         self._began = time.monotonic()
@@ -66,10 +69,9 @@ class World:
             publish(self.settings.brokers(), Names(self.settings).catalog, self.catalog(revision))
         )
 
-    @staticmethod
-    def catalog(revision: int) -> Catalog:
+    def catalog(self, revision: int) -> Catalog:
         """The catalog of a revision."""
-        return load_texts({"catalog.yaml": catalog.text(revision)})
+        return load_texts({"catalog.yaml": catalog.text(revision, quotas.texts(self.events))})
 
     def set_up(self) -> None:
         """Topics, schema, the first catalog, the small disk, and all processes."""
@@ -96,15 +98,15 @@ class World:
 
 
 @contextmanager
-def world(tell: Callable[[str], None]) -> Iterator[World]:
-    """A running deployment; its folder stays until the caller removes it."""
+def world(tell: Callable[[str], None], events: int) -> Iterator[World]:
+    """A running deployment for so many events; its folder stays until the caller removes it."""
     for variable in [v for v in os.environ if v.startswith(_FOREIGN) and v not in _KEPT]:
         del os.environ[variable]  # a developer's own deployment is not ours
     home = Path(tempfile.mkdtemp(prefix="metering-chaos-"))
     local = Settings(home=home)
     try:
         parts.up(local, lambda line: tell(f"[green]✓[/] {line}"))
-        made = World(home, local, _settings(home, local), tell)
+        made = World(home, local, _settings(home, local), tell, events)
     except BaseException:
         parts.down(local)
         raise

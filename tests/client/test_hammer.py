@@ -10,7 +10,6 @@ import time
 from decimal import Decimal
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from metering.demo.pipeline import Pipeline
 from metering.quota.wire import QuotaEvent, QuotaState, decode_event, decode_state
@@ -18,6 +17,7 @@ from metering.settings import Settings
 from metering.topics import Names
 from tests.demo.world import running
 from tests.state.folding import CATALOG
+from tests.topics import records
 
 LIMIT = 2_000
 CLIENTS, SECONDS = 10, 40
@@ -32,22 +32,6 @@ def hammer(settings: Settings) -> "subprocess.Popen[str]":
     place = [settings.brokers(), settings.topic_prefix, str(SECONDS)]
     command = [sys.executable, "-m", "tests.client.hammer", *place]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-async def records(settings: Settings, topic: str) -> list[bytes]:
-    """All that stands in the partitions of a topic."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.brokers(), auto_offset_reset="earliest")
-    await consumer.start()
-    try:
-        tps = [TopicPartition(topic, p) for p in range(settings.partitions)]
-        consumer.assign(tps)
-        ends, found = await consumer.end_offsets(tps), []
-        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
-            for batch in (await consumer.getmany(timeout_ms=500)).values():
-                found += [record.value for record in batch if record.value]
-        return found
-    finally:
-        await consumer.stop()
 
 
 def kill_a_worker(pipeline: Pipeline) -> None:
@@ -89,6 +73,6 @@ def test_a_hard_limit_is_never_exceeded_by_ten_clients_while_a_worker_is_killed(
 
 async def _published(settings: Settings) -> tuple[list[QuotaState], list[QuotaEvent]]:
     names = Names(settings)
-    states = [decode_state(value) for value in await records(settings, names.quota_state)]
-    events = [decode_event(value) for value in await records(settings, names.quota_events)]
+    states = [decode_state(r.value) for r in await records(settings, names.quota_state) if r.value]
+    events = [decode_event(r.value) for r in await records(settings, names.quota_events) if r.value]
     return [state for state in states if isinstance(state, QuotaState)], events

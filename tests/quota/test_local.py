@@ -9,6 +9,7 @@ from metering.quota.limits import ONE
 from metering.quota.local import Answer, LocalView
 from metering.quota.quotas import Quotas
 from metering.quota.wire import Reserve
+from metering.state.partitioning import partition_of
 from tests.quota.world import HOUR, START, catalog, quotas
 
 LIMIT = {"id": "l", "meter": "tokens", "units": 100, "window": "day"}
@@ -31,6 +32,21 @@ class Client:
         records = [*self.owner.take(self.offset).states, self.owner.heartbeat(self.now)]
         for key, value in records:
             self.view.apply(key, value, 0, self.now + self.skew)
+
+    def beat(self) -> None:
+        """A heartbeat of an owner that has read its log to the end."""
+        self.now += 1
+        self.view.apply(*self.owner.heartbeat(self.now), 0, self.now + self.skew)
+
+    def started(self) -> LocalView:
+        """Another client, which reads now what stands in the topic."""
+        view = LocalView()
+        self.owner.say_again()
+        beat = self.owner.heartbeat(self.owner.desk.clock)
+        for key, value in [*self.owner.take(self.offset).states, beat]:
+            view.apply(key, value, 0, self.now)
+        view.is_ready = True
+        return view
 
     def used_elsewhere(self, units: int) -> None:
         self.owner.advance(self.now)
@@ -74,6 +90,22 @@ def test_a_customer_that_moves_to_another_partition_takes_its_states_along() -> 
         client.view.apply(key, value, 1, client.now)
     assert client.check(30).reason == "strict_zone"  # counted once
     assert client.check(41).reason == "limit_reached"
+
+
+def test_a_parent_says_nothing_new_of_who_moved_away_when_the_partitions_grew() -> None:
+    """Its records stay in the topic, and its heartbeats go on: they are not those of the customer."""
+    found, child = catalog({"limits": [LIMIT]}), partition_of("a", 2)
+    parent, view = quotas(found), LocalView()
+    view.partitions, view.is_ready = 2, True
+    for record in [*parent.take(1_000).states, parent.heartbeat(START)]:
+        view.apply(*record, 1 - child, START)
+    assert view.check("a", "tokens", ONE, START).reason == "stale"
+    view.delivered(view.begin("a", "tokens", 90 * ONE), offset=5)
+    view.apply(*quotas(found).heartbeat(START), child, START)
+    parent.say_again()
+    for record in [*parent.take(2_000).states, parent.heartbeat(START)]:
+        view.apply(*record, 1 - child, START)
+    assert view.check("a", "tokens", 20 * ONE, START).reason == "limit_reached"
 
 
 def test_who_fails_open_serves_its_fair_share_of_what_was_left() -> None:
@@ -177,10 +209,42 @@ def test_a_wrong_clock_is_set_by_the_heartbeats(skew: int) -> None:
     client.now = START + 23 * HOUR
     client.used_elsewhere(100)
     client.sync()
+    client.beat()
     assert client.check(1).reason == "limit_reached"
     client.now = START + 25 * HOUR
     client.sync()
     assert client.check(50).verdict == "allow"
+
+
+def test_who_starts_while_the_pipeline_is_down_does_not_take_an_old_heartbeat_for_a_wrong_clock() -> None:
+    """The last heartbeat is an hour old; the window that it was sent in is over."""
+    client = Client({**LIMIT, "window": "hour"})
+    client.used_elsewhere(100)
+    client.sync()
+    client.now += HOUR
+    late = client.started()
+    assert late.check("a", "tokens", ONE, client.now).reason == "stale"
+    late.apply(*client.owner.heartbeat(client.now), 0, client.now)
+    assert late.check("a", "tokens", ONE, client.now).reason == "ok"
+
+
+def test_who_reads_an_old_heartbeat_again_does_not_take_it_for_a_wrong_clock() -> None:
+    client = Client()
+    old = client.owner.heartbeat(client.now + 1)
+    client.now += HOUR
+    late = client.started()
+    late.apply(*old, 0, client.now, is_old=True)
+    assert late.check("a", "tokens", ONE, client.now).reason == "stale"
+
+
+def test_a_fold_that_is_behind_is_not_taken_for_a_wrong_clock() -> None:
+    """Its heartbeats come now and say how far it has come."""
+    client = Client()
+    behind = client.owner.heartbeat(client.owner.desk.clock)
+    client.now += HOUR
+    late = client.started()
+    late.apply(*behind, 0, client.now)
+    assert late.check("a", "tokens", ONE, client.now).reason == "stale"
 
 
 @pytest.mark.parametrize(("kind", "verdict"), [("hard", "deny"), ("soft", "allow")])

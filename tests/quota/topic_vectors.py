@@ -40,6 +40,11 @@ class Story:
         self.record(*self.owner.heartbeat(self.now))
         return self
 
+    def live(self) -> "Story":
+        """A heartbeat of a fold that has read its log, a moment after the last record."""
+        self.record(*self.owner.heartbeat(self.wait(1).now))
+        return self
+
     def sync(self) -> "Story":
         """The reader sees all states, and a heartbeat behind them."""
         return self.states().beat()
@@ -354,9 +359,18 @@ def trust() -> list[Story]:
         Story("the clock of the reader is three hours ahead", skew=3 * HOUR)
         .wait(20 * HOUR)
         .begin()
+        .check(1, "deny stale l")
         .used(100)
         .sync()
+        .live()
         .check(1, "deny limit_reached l"),
+        Story("an old heartbeat is not a clock that is ahead", skew=HOUR).begin().check(1, "deny stale l"),
+        Story("the heartbeat of a fold that is behind is not a clock that is ahead", skew=HOUR)
+        .begin()
+        .beat()
+        .check(1, "deny stale l")
+        .live()
+        .check(1, "allow ok"),
     ]
 
 
