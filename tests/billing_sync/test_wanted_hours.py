@@ -1,4 +1,4 @@
-"""A round reads what is new and every hour of a few customers: nothing is read for ever, nothing is missed."""
+"""A round reads what is new and every hour of a few customers: nothing is missed, little is read."""
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
