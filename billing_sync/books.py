@@ -1,15 +1,12 @@
 """The desired state: closed periods and hours in ClickHouse, checked against their close records."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from billing_sync.book_hours import ClickHouseHours, HourSource, seconds
 from metering.rating.money import MICRO, parse_decimal
-from metering.state.partitioning import partition_of
 from metering.state.postings import close_digest
-
-_HOUR_SECONDS, _LATENESS_SECONDS = 3_600, 15 * 60
 
 
 class HourCharge(NamedTuple):
@@ -69,18 +66,7 @@ class ClosedPeriod(NamedTuple):
     revision: int = 0
 
 
-class HourTotal(NamedTuple):
-    """What a customer used of a price in an hour that is over; `hour` in epoch seconds."""
-
-    customer: str
-    name: str
-    external_customer: str
-    price: str
-    hour: int
-    quantity: Decimal
-
-
-class BookSource(Protocol):
+class BookSource(HourSource, Protocol):
     """Where closed periods and hours come from."""
 
     def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
@@ -89,16 +75,9 @@ class BookSource(Protocol):
     def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
         """Closed periods with their charges, one for each close, in their order."""
 
-    def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
-        """Hours that are over, from `since` (epoch seconds) on."""
 
-
-class ClickHouseBooks:
-    """Closed periods from the views of the books."""
-
-    def __init__(self, client: Any, partitions: int = 0) -> None:
-        self._client = client
-        self._partitions = partitions  # of `usage.events`; only hours need it
+class ClickHouseBooks(ClickHouseHours):
+    """Closed periods and metered hours from the views of the books."""
 
     def closes(self, period: str | None, customer: str = "") -> Iterable[Close]:
         """Closed periods with their customers."""
@@ -143,7 +122,7 @@ class ClickHouseBooks:
         )
         for customer, price, meter, kind, corrects, hour, quantity, amount in rows:
             micro = parse_decimal(amount, MICRO)
-            charge = _Charge(price, meter, kind, corrects, _seconds(hour), quantity, micro)
+            charge = _Charge(price, meter, kind, corrects, seconds(hour), quantity, micro)
             found.setdefault((customer, period), []).append(charge)
 
     def _read_tiers(self, customers: list[str], period: str, found: dict["_Place", dict[str, str]]) -> None:
@@ -159,31 +138,6 @@ class ClickHouseBooks:
             texts = found.setdefault((customer, period), {})
             own = f"{plain(units)} × {plain(unit_price)}"
             texts[price] = f"{texts[price]} + {own}" if price in texts else own
-
-    def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
-        """Usage by hour, up to the watermark of the partition that the customer lives in."""
-        assert self._partitions, "hours need the number of partitions"
-        marks = dict(
-            self._rows(
-                "SELECT partition, toInt64(toUnixTimestamp64Milli(watermark) / 1000)"
-                " FROM progress_current WHERE fold = 'meter'"
-            )
-        )
-        rows = self._client.query(
-            "SELECT c.customer, k.name, k.stripe_customer, k.pool, c.price, c.hour, c.quantity"
-            " FROM charges_current AS c LEFT JOIN catalog_customers_current AS k"
-            " ON k.customer = c.customer WHERE c.price IN {prices:Array(String)} AND c.line = 'usage'"
-            " AND toUnixTimestamp(c.hour) >= {since:Int64} ORDER BY c.customer, c.price, c.hour",
-            parameters={"prices": sorted(set(prices)), "since": since},
-        ).result_rows
-        for customer, name, external, pool, price, hour, quantity in rows:
-            at = _seconds(hour)
-            mark = marks.get(partition_of(pool or customer, self._partitions), 0)
-            if at + _HOUR_SECONDS + _LATENESS_SECONDS <= mark:
-                yield HourTotal(customer, name or customer, external or "", price, at, quantity)
-
-    def _rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        return list(self._client.query(sql, parameters=parameters).result_rows)
 
 
 class _Charge(NamedTuple):
@@ -216,10 +170,6 @@ def _closed(
 def plain(number: Decimal) -> str:
     """A number as people read it: no exponent, no trailing zeros."""
     return f"{number.normalize():,f}"
-
-
-def _seconds(hour: datetime) -> int:
-    return int(hour.replace(tzinfo=hour.tzinfo or UTC).timestamp())
 
 
 def _by_price(charges: list[_Charge], tiers: dict[str, str]) -> tuple[PriceTotal, ...]:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from decimal import Decimal
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -15,11 +16,11 @@ from billing_sync.cli_people import carry, customers, dead, periods
 from billing_sync.cli_webhooks import webhooks
 from billing_sync.config import load_config
 from billing_sync.doctor import examine
-from billing_sync.meters import wanted_hours
 from billing_sync.planner import Plan, invoice_id
 from billing_sync.planning import Planning
 from billing_sync.reconcile import Scope
 from billing_sync.run import Checks, open_ledger, provider_for, reconcile, run_once
+from billing_sync.wanted_hours import next_customers, wanted_hours
 from metering.cli_examples import add_examples
 from metering.console import console, run_command
 from metering.errors import UserError
@@ -104,7 +105,9 @@ def plan(period: Period = "", live: Live = False, as_json: AsJson = False) -> No
             why = known.state if known else "new" if isinstance(found, Plan) else found or "no usage"
             rows.append(_planned(close.customer, close.period, why, found))
         if config.meter_events:
-            for hour, is_news in wanted_hours(books, ledger, config, int(time.time())):
+            now = int(time.time())
+            seen = next_customers(books, ledger, config, now)
+            for hour, is_news in chain.from_iterable(wanted_hours(books, ledger, config, now, seen)):
                 if is_news:
                     at = time.strftime("%Y-%m-%d %H:00", time.gmtime(hour.hour))
                     rows.append([hour.customer, at, "new hour", hour.price, f"{hour.quantity:f}", ""])

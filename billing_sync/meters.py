@@ -1,17 +1,15 @@
-"""Metered hours: which totals a provider should hold, and bringing them there.
+"""Metered hours: what of a closed period has come to rest, and bringing an hour to the provider.
 
 An hour is set, never added to: its last total counts, so late usage is the same hour once more. An
 hour that grew too old for the meter becomes part of an invoice line.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from hashlib import sha256
-from itertools import groupby
 
-from billing_sync.books import BookSource, ClosedPeriod, HourCharge, HourTotal
-from billing_sync.config import BillingConfig
+from billing_sync.books import ClosedPeriod, HourCharge
 from billing_sync.exchange import Exchange
 from billing_sync.ledger import Ledger, MeterHour
 from billing_sync.ledger.hours import SETTLED
@@ -19,35 +17,8 @@ from billing_sync.pace import Waiting
 from billing_sync.port import CustomerMissing, MeterProvider, Rejected
 
 HOUR, DAY = 3_600, 86_400
-LOOK_BACK_DAYS = 100  # of open periods; the hours of closed ones are planned with their period
 SEEN_SECONDS = 6 * HOUR  # within this time a summary shows what was sent; the provider names no bound
 LARGEST_DIGITS = 15
-
-
-def plan_hours(books: BookSource, ledger: Ledger, config: BillingConfig, now: int) -> dict[str, HourTotal]:
-    """Write every changed hour's total into the ledger; a customer's newest hour, by customer."""
-    people: dict[str, HourTotal] = {}
-    for total, is_news in wanted_hours(books, ledger, config, now):
-        people[total.customer] = total
-        if is_news:
-            ledger.want_hour(total.customer, total.price, total.hour, total.quantity)
-    return people
-
-
-def wanted_hours(
-    books: BookSource, ledger: Ledger, config: BillingConfig, now: int
-) -> Iterator[tuple[HourTotal, bool]]:
-    """Every metered hour of the books, and whether the ledger holds another total of it."""
-    prices = {rule.price for rule in config.meter_events}
-    totals = books.closed_hours(prices, now - LOOK_BACK_DAYS * DAY)
-    for customer, own in groupby(totals, lambda total: total.customer):
-        rules = config.rules_for(customer)
-        known = {(h.meter, h.hour): h for h in ledger.hours(customer)} if rules else {}
-        for total in own:
-            if total.price in rules:
-                held = known.get((total.price, total.hour))
-                before = Decimal(held.quantity) if held else Decimal(0)
-                yield total, before != total.quantity
 
 
 def unsettled_hours(

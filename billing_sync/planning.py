@@ -1,15 +1,16 @@
 """What is wanted, into the ledger: closed hours and periods that have no plan yet, many in a transaction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import NamedTuple
 
 from billing_sync.books import BookSource, Close, ClosedPeriod
 from billing_sync.config import BillingConfig
 from billing_sync.ledger import CarryChanged, Ledger
-from billing_sync.meters import expired_hours, plan_hours, unsettled_hours
+from billing_sync.meters import expired_hours, unsettled_hours
 from billing_sync.planner import Credit, Plan, Rules, billable, invoice_id, plan_invoice, plan_restatement
 from billing_sync.port import Provider
+from billing_sync.wanted_hours import plan_hours
 from metering.errors import UserError
 
 AT_ONCE = 500  # periods that are read and planned together
@@ -50,6 +51,7 @@ class Planning:
                 raise UserError(f"{self._provider.name} has no meters", hint="remove meter_events")
             hours = plan_hours(self._books, self._ledger, self._config, self._clock())
             people |= {c: Someone(h.name, h.external_customer) for c, h in hours.items()}
+            people |= self._with_open_hours(people.keys())
         planned, waiting = self._ledger.planned_ids(), []
         for close in self._books.closes(period):
             people[close.customer] = Someone(close.name, close.external_customer)
@@ -58,6 +60,12 @@ class Planning:
         for start in range(0, len(waiting), AT_ONCE):
             self._plan_some(waiting[start : start + AT_ONCE])
         return people
+
+    def _with_open_hours(self, known: Collection[str]) -> dict[str, Someone]:
+        """Customers whose hours still have to be sent, although nothing new was read of them."""
+        others = self._ledger.customers_with_open_hours().difference(known)
+        found = {p.customer: Someone(p.name, p.external_customer) for p in self._books.people(sorted(others))}
+        return {customer: found.get(customer, Someone(customer, "")) for customer in others}
 
     def _plan_some(self, closes: list[Close]) -> None:
         """One transaction for many plans; if another sender was faster with one of them, one for each."""

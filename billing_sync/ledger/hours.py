@@ -1,5 +1,6 @@
 """Metered hours in the ledger: the total that is wanted, and how far it came."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -43,18 +44,21 @@ class Hours(Store):
                 return False
             self.run(
                 "UPDATE meter_hour SET quantity = :quantity, revision = revision + 1, state = 'planned',"
-                " reason = '' WHERE customer = :customer AND meter = :meter AND hour = :hour",
+                " reason = '' WHERE customer = :customer AND meter = :meter AND hour = :hour"
+                " AND revision = :revision",  # another sender may have written it meanwhile
                 customer=customer,
                 meter=meter,
                 hour=hour,
                 quantity=wanted,
+                revision=held.revision,
             )
         return True
 
     def _insert_hour(self, customer: str, meter: str, hour: int, quantity: str) -> None:
         self.run(
             "INSERT INTO meter_hour (customer, meter, hour, revision, quantity, state)"
-            " VALUES (:customer, :meter, :hour, 0, :quantity, 'planned')",
+            " VALUES (:customer, :meter, :hour, 0, :quantity, 'planned')"
+            " ON CONFLICT (customer, meter, hour) DO NOTHING",
             customer=customer,
             meter=meter,
             hour=hour,
@@ -74,6 +78,17 @@ class Hours(Store):
         where, values = ("WHERE customer = :customer", {"customer": customer}) if customer else ("", {})
         rows = self.rows(
             f"SELECT {_COLUMNS} FROM meter_hour {where} ORDER BY customer, meter, hour", **values
+        )
+        return [MeterHour(*row) for row in rows]
+
+    def hours_of(self, customers: Sequence[str], since: int) -> list[MeterHour]:
+        """The hours of some customers from a moment on."""
+        named = {f"c{n}": customer for n, customer in enumerate(customers)}
+        rows = self.rows(
+            f"SELECT {_COLUMNS} FROM meter_hour WHERE hour >= :since"
+            f" AND customer IN ({', '.join(f':{name}' for name in named)})",
+            since=since,
+            **named,
         )
         return [MeterHour(*row) for row in rows]
 

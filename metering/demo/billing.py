@@ -1,10 +1,16 @@
-"""The demo's billing: `billing-sync` as a process of its own, started again when it dies."""
+"""The demo's billing: `billing-sync` as a process of its own, started again when it dies.
 
+The demo starts afresh each time, and its own fake with it. A Stripe test account, or a fake that
+somebody else runs, keeps its invoices: the ledger that knows them is kept, too.
+"""
+
+import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from billing_sync.run import RunResult, is_fake, standing
 from billing_sync.stripe_fake.server import running
@@ -14,13 +20,41 @@ from metering.settings import Settings
 
 PID_FILE = "billing-1.pid"
 FAKE_STATE = "stripe_fake.sqlite3"
+KEPT = "demo-ledgers"
+# A test account knows nobody of the demo and no address: customers are made, tax is left out.
+_BILLING = "create_customers: true\nautomatic_tax: false\n"
 _COMMAND = [sys.executable, "-c", "from billing_sync.cli import main; main()", "run", "--once"]
 _MOST_STARTS = 50
 _ROUND_SECONDS = 300.0
 
 
+def with_billing(own: Settings, kept_in: Path) -> Settings:
+    """The demo's settings with a ledger and a billing file of its own, whatever the deployment has."""
+    folder = own.home / "billing"
+    if _outlives_the_demo():
+        base = os.environ.get("STRIPE_API_BASE", "")
+        name = hashlib.sha256(base.encode()).hexdigest()[:12] if base else "stripe"
+        folder = kept_in / KEPT / name
+    ledger = f"sqlite:///{(folder / 'ledger.sqlite3').resolve()}"
+    return own.model_copy(update={"ledger_url": ledger, "billing_file": own.home / "billing.yaml"})
+
+
+def write_billing_file(settings: Settings) -> None:
+    """Say how the demo bills."""
+    assert settings.billing_file is not None, "with_billing says which"
+    settings.billing_file.write_text(_BILLING)
+
+
+def _outlives_the_demo() -> bool:
+    """Whether invoices stay at the provider when the demo's folder is removed."""
+    return not is_fake() or bool(os.environ.get("STRIPE_API_BASE"))
+
+
 def sync(settings: Settings, period: str, tell: Callable[[str], None]) -> RunResult:
     """Bill a period at Stripe or the fake; killed at any moment, each cent is billed once."""
+    write_billing_file(settings)
+    if _outlives_the_demo():
+        tell(f"what was billed before stays billed: {settings.ledger_url} is kept from start to start")
     with _provider(settings) as environ:
         for _ in range(_MOST_STARTS):
             code = _round(settings, period, environ)
@@ -47,7 +81,7 @@ def _settled(settings: Settings, period: str) -> RunResult:
 @contextmanager
 def _provider(settings: Settings) -> Iterator[dict[str, str]]:
     """The fake outlives the process that bills, as Stripe would; with a key or an address there is none."""
-    if not is_fake() or os.environ.get("STRIPE_API_BASE"):
+    if _outlives_the_demo():
         yield {}
         return
     with running(settings.home / "billing" / FAKE_STATE) as (base, _):

@@ -96,6 +96,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "METERING_MAX_FUTURE_SECONDS": str(settings.max_future_seconds),
         "METERING_SINK_BATCH_ROWS": str(settings.sink_batch_rows),
         "METERING_SINK_BATCH_SECONDS": str(settings.sink_batch_seconds),
+        "METERING_LEDGER_URL": settings.ledger_url,
+        "METERING_BILLING_FILE": str(settings.billing_file or ""),
         "METERING_LOG_LEVEL": settings.log_level,
     }
     return {k: v for k, v in own.items() if v or k in os.environ}

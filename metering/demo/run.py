@@ -17,7 +17,7 @@ from metering.catalog.publish import publish
 from metering.console import console
 from metering.demo import screen
 from metering.demo.account import Line, account
-from metering.demo.billing import sync
+from metering.demo.billing import sync, with_billing
 from metering.demo.pipeline import Pipeline
 from metering.demo.quota_scene import CUSTOMER, quota_scene
 from metering.demo.traffic import PERIOD, STRETCH, Traffic, traffic
@@ -94,7 +94,7 @@ def run_demo(
 
 def _own_settings(settings: Settings) -> Settings:
     """The demo has topics, a database and a folder of its own; each run starts afresh."""
-    return settings.model_copy(
+    own = settings.model_copy(
         update={
             "kafka_brokers": settings.brokers(),
             "kafka_simulated": settings.is_simulated(),
@@ -108,6 +108,7 @@ def _own_settings(settings: Settings) -> Settings:
             "tick_idle_seconds": 86_400.0,
         }
     )
+    return with_billing(own, settings.home)
 
 
 def _clean(own: Settings) -> None:

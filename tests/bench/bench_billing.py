@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from billing_sync.books import ClickHouseBooks, Close, ClosedPeriod, HourTotal
+from billing_sync.books import ClickHouseBooks, Close, ClosedPeriod
 from billing_sync.ledger import Ledger
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider
 from billing_sync.round import Round
@@ -25,7 +25,7 @@ from metering.settings import settings
 from metering.sinks.client import LONG_ANSWER_SECONDS, connect
 from metering.sinks.migrate import migrate
 from metering.state.postings import close_digest
-from tests.billing_sync.world import closed
+from tests.billing_sync.world import HourList, closed
 
 DATABASE = "bench_billing"
 PRICES, HOURS, HOUR = 5, 6, 3_600
@@ -33,7 +33,7 @@ FIRST_HOUR = 1_698_796_800  # 2023-11-01
 MICRO = 1_234_567
 
 
-class Month:
+class Month(HourList):
     """A month of some customers, made as it is read."""
 
     def __init__(self, customers: int) -> None:
@@ -44,9 +44,6 @@ class Month:
 
     def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
         return [closed(c.customer, c.period, *[MICRO] * PRICES)._replace(name=c.name) for c in closes]
-
-    def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
-        return []
 
 
 class Timed(Fake):

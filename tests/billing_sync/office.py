@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from billing_sync.books import Close, ClosedPeriod, HourTotal
+from billing_sync.book_hours import HourTotal
+from billing_sync.books import Close, ClosedPeriod
 from billing_sync.config import BillingConfig, MeterRule
 from billing_sync.currencies import unit_micro
 from billing_sync.ledger import MEMORY, Ledger
@@ -12,12 +13,13 @@ from billing_sync.providers.stripe import FAKE_KEY, StripeProvider
 from billing_sync.reconcile import Reconciler, Scope
 from billing_sync.round import Round
 from billing_sync.stripe_fake.core import Fake
+from tests.billing_sync.world import HourList
 
 HOUR, DAY = 3_600, 86_400
 METERED = BillingConfig(meter_events=(MeterRule(price="metered", event_name="metered"),))
 
 
-class Office:
+class Office(HourList):
     """Books, a ledger, the fake in this process and a reconciler."""
 
     def __init__(self, config: BillingConfig | None = None) -> None:
@@ -36,7 +38,7 @@ class Office:
     def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
         return [next(b for b in self.books if b[:5] == close[:5]) for close in closes]
 
-    def closed_hours(self, prices: object, since: int) -> list[HourTotal]:
+    def all_hours(self) -> list[HourTotal]:
         return [HourTotal("acme", "Acme", "", "metered", at, q) for at, q in sorted(self.hours.items())]
 
     def billing(self) -> BillingConfig:

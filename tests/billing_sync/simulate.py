@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from billing_sync.books import Close, ClosedPeriod, HourCharge, HourTotal, PriceTotal
+from billing_sync.book_hours import HourTotal
+from billing_sync.books import Close, ClosedPeriod, HourCharge, PriceTotal
 from billing_sync.config import BillingConfig, MeterRule
 from billing_sync.currencies import exponent_and_step, unit_micro
 from billing_sync.ledger import MEMORY, Ledger
@@ -24,6 +25,7 @@ from billing_sync.round import OPEN, Round
 from billing_sync.stripe_fake.core import Fake
 from billing_sync.stripe_fake.errors import Crash
 from billing_sync.stripe_fake.faults import Fault
+from tests.billing_sync.world import HourList
 
 CURRENCIES = ("USD", "EUR", "JPY", "KWD", "ISK")
 PERIODS = ("2023-09", "2023-10", "2023-11")
@@ -33,7 +35,7 @@ CONFIG = BillingConfig(meter_events=(MeterRule(price="metered", event_name="mete
 _ROUNDS = 160
 
 
-class Books:
+class Books(HourList):
     """Three months of a few customers: prices we rate, one that Stripe's meter rates."""
 
     def __init__(self, chance: random.Random) -> None:
@@ -89,7 +91,10 @@ class Books:
     def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
         return [next(closed for closed in self.closed if closed[:5] == close[:5]) for close in closes]
 
-    def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
+    def hours_until(self) -> int:
+        return self.seen_until // HOUR * HOUR
+
+    def all_hours(self) -> list[HourTotal]:
         known = {(who, hour) for who, hour in self.hours if hour + HOUR <= self.seen_until}
         return [
             HourTotal(who, who, "", "metered", hour, self.hours[who, hour]) for who, hour in sorted(known)

@@ -50,9 +50,15 @@ def test_metered_hours_that_are_too_old_become_a_line(
         assert CliRunner().invoke(cli.app, ["reconcile"]).exit_code == 0
     with connect(own.clickhouse(), own.database) as client:
         books = ClickHouseBooks(client, own.partitions)
-        (hour,) = books.closed_hours(["tokens"], 0)
+        (hour,) = books.closed_hours(["tokens"], 0, ["a", "b"])
         assert (hour.customer, hour.hour, hour.quantity) == ("a", START // 1_000, 1_200)
-        assert list(books.closed_hours(["tokens"], START // 1_000 + 1)) == []
+        assert list(books.closed_hours(["tokens"], START // 1_000 + 1, ["a"])) == []
+        assert list(books.closed_hours(["tokens"], 0, ["b"])) == []
+        assert books.metered_customers(["tokens"], 0, "", 9) == ["a"]
+        assert books.metered_customers(["tokens"], 0, "a", 9) == []
+        assert books.metered_customers(["tokens"], START // 1_000 + 1, "", 9) == []
+        assert books.hours_until() > START // 1_000
+        assert [one.customer for one in books.people(["a", "nobody"])] == ["a"]
         ((state, invoiced),) = client.query(
             "SELECT state, invoiced FROM billing_invoices_current"
         ).result_rows

@@ -159,3 +159,25 @@ def test_a_first_version_made_by_sqlite_itself_is_recognised(tmp_path: Path) -> 
         db.execute("PRAGMA user_version = 1")
     Ledger(path).close()
     assert sqlite3.connect(path).execute("SELECT version FROM ledger_schema").fetchall() == [(SCHEMA,)]
+
+
+def test_an_hour_that_another_sender_wrote_meanwhile_is_not_written_again(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = ("acme", "metered", NOW)
+    for quantity in (1, 2):
+        stale = ledger.hour(*place)
+        ledger.want_hour(*place, Decimal(quantity))
+        with monkeypatch.context() as m:
+            m.setattr(ledger, "hour", lambda *_, stale=stale: stale)
+            ledger.want_hour(*place, Decimal(quantity))
+    (hour,) = ledger.hours()
+    assert (hour.quantity, hour.revision) == ("2", 1)
+
+
+def test_hours_of_some_customers_from_a_moment_on(ledger: Ledger) -> None:
+    for customer in ("acme", "zeta", "other"):
+        for hour in (NOW - 3_600, NOW):
+            ledger.want_hour(customer, "metered", hour, Decimal(1))
+    found = ledger.hours_of(["acme", "zeta"], NOW)
+    assert sorted((h.customer, h.hour) for h in found) == [("acme", NOW), ("zeta", NOW)]

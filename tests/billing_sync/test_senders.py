@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from billing_sync.books import Close, ClosedPeriod, HourTotal
+from billing_sync.books import Close, ClosedPeriod
 from billing_sync.ledger import CLAIM_SECONDS, ClaimLost, Ledger
 from billing_sync.planner import plan_invoice
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider
@@ -15,7 +15,7 @@ from billing_sync.stripe_fake.core import Fake
 from billing_sync.stripe_fake.server import running
 from metering.errors import UserError
 from tests.billing_sync.conftest import KINDS
-from tests.billing_sync.world import closed
+from tests.billing_sync.world import HourList, closed
 
 NOW = 1_700_000_000
 SHARED = [kind for kind in KINDS if kind != "sqlite"]
@@ -54,7 +54,7 @@ def test_a_sender_that_was_away_too_long_cannot_send(place: str) -> None:
     second.close()
 
 
-class Books:
+class Books(HourList):
     """A month of some customers."""
 
     def __init__(self) -> None:
@@ -65,9 +65,6 @@ class Books:
 
     def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
         return [next(one for one in self.periods if one[:5] == close[:5]) for close in closes]
-
-    def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
-        return []
 
 
 class Overtaken(Books):

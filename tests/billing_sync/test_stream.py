@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from billing_sync.books import HourTotal
+from billing_sync.book_hours import HourTotal
 from billing_sync.config import MeterRule
 from billing_sync.exchange import QUIET_SECONDS
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider
@@ -28,7 +28,7 @@ class Many(Office):
         self.used = {f"c{n:03d}": Decimal(n + 1) for n in range(customers)}
         self.at = self.now - 2 * HOUR
 
-    def closed_hours(self, prices: object, since: int) -> list[HourTotal]:
+    def all_hours(self) -> list[HourTotal]:
         return [HourTotal(c, c, "", "metered", self.at, q) for c, q in sorted(self.used.items())]
 
     def held(self) -> dict[str, Decimal]:

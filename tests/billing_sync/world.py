@@ -8,7 +8,8 @@ from typing import Any
 
 import requests
 
-from billing_sync.books import Close, ClosedPeriod, HourTotal, PriceTotal
+from billing_sync.book_hours import BookPerson, HourTotal
+from billing_sync.books import Close, ClosedPeriod, PriceTotal
 from billing_sync.config import BillingConfig
 from billing_sync.ledger import Ledger
 from billing_sync.providers.stripe import FAKE_KEY, StripeProvider
@@ -24,7 +25,31 @@ def closed(customer: str = "acme", period: str = "2023-11", *micro: int, **chang
     return base._replace(**changes)
 
 
-class World:
+class HourList:
+    """Metered hours out of a list, bounded as they are asked for."""
+
+    until = 0
+
+    def all_hours(self) -> list[HourTotal]:
+        return []
+
+    def hours_until(self) -> int:
+        return self.until
+
+    def metered_customers(self, prices: Iterable[str], since: int, after: str, most: int) -> list[str]:
+        found = {h.customer for h in self.all_hours() if h.hour >= since and h.customer > after}
+        return sorted(found)[:most]
+
+    def closed_hours(
+        self, prices: Iterable[str], since: int, customers: Sequence[str]
+    ) -> Iterable[HourTotal]:
+        return sorted(h for h in self.all_hours() if h.hour >= since and h.customer in customers)
+
+    def people(self, customers: Sequence[str]) -> Iterable[BookPerson]:
+        return [BookPerson(customer, customer, "") for customer in customers]
+
+
+class World(HourList):
     """Runs rounds of billing; a round can be cut off and started again."""
 
     def __init__(self, folder: Path, base: str, fake: Fake) -> None:
@@ -39,9 +64,6 @@ class World:
 
     def read(self, closes: Sequence[Close]) -> list[ClosedPeriod]:
         return [next(b for b in self.books if b[:5] == close[:5]) for close in closes]
-
-    def closed_hours(self, prices: Iterable[str], since: int) -> Iterable[HourTotal]:
-        return []
 
     def provider(self) -> StripeProvider:
         return StripeProvider(FAKE_KEY, base=self.base)
