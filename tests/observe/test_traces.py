@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from unittest.mock import Mock
 
 import pytest
@@ -47,11 +48,11 @@ def outputs(topic: str, found: list[Output]) -> list[bytes | None]:
     return [output.value for output in found if output.topic == topic]
 
 
-def batch(topic: str, values: list[bytes | None], first: int = 0) -> Batch:
+def batch(topic: str, values: Sequence[bytes | None], first: int = 0) -> Batch:
     return Batch(TP(topic, 3), [chunk(first, values)], None)
 
 
-def flow(worker: Process, sink: Process, values: list[bytes | None]) -> None:
+def flow(worker: Process, sink: Process, values: Sequence[bytes | None]) -> None:
     """Events through the folds of a worker and into the rows of a sink, each with its spans."""
     prices, meter, rate = catalog(), meter_fold(), rate_fold()
     meter.adopt(prices)
