@@ -16,6 +16,7 @@ from billing_sync.cli_people import carry, customers, dead, periods
 from billing_sync.cli_webhooks import webhooks
 from billing_sync.config import load_config
 from billing_sync.doctor import examine
+from billing_sync.metrics import Metrics
 from billing_sync.planner import Plan, invoice_id
 from billing_sync.planning import Planning
 from billing_sync.reconcile import Scope
@@ -60,18 +61,21 @@ def run(
         else:
             show_result(result)
         raise typer.Exit(0 if result.is_settled else 1)
-    checks = Checks(check)
+    checks, metrics = Checks(check), Metrics()
+    metrics.serve(settings())
     while True:
-        _one_of_many(period, checks, live=live, as_json=as_json)
+        _one_of_many(period, checks, metrics, live=live, as_json=as_json)
         time.sleep(every)
 
 
-def _one_of_many(period: str, checks: Checks, *, live: bool, as_json: bool) -> None:
+def _one_of_many(period: str, checks: Checks, metrics: Metrics, *, live: bool, as_json: bool) -> None:
     """A round of the continuous run: what is away today is asked again in the next one."""
-    at = time.strftime("%H:%M:%S", time.gmtime())
+    at, began = time.strftime("%H:%M:%S", time.gmtime()), time.monotonic()
     try:
         result = run_once(settings(), period=period or None, live=live, checks=checks)
+        metrics.done(checks.standing, len(checks.drifted), seconds=time.monotonic() - began, at=time.time())
     except UserError as error:
+        metrics.failed()
         console.print(f"{at} {error}; {error.hint}", markup=False)
         return
     if as_json:

@@ -17,6 +17,7 @@ from billing_sync.config import BillingConfig, load_config
 from billing_sync.currencies import major
 from billing_sync.export import export_findings, export_invoices
 from billing_sync.ledger import Entry, Ledger, LedgerBusy, ledger_url
+from billing_sync.metrics import NOTHING, Standing, standing_of
 from billing_sync.pace import Pace, Waiting
 from billing_sync.planning import Waits
 from billing_sync.port import Halt, Provider, Rejected
@@ -76,6 +77,7 @@ class Checks:
     pace: Pace | None = None
     exported: int = 0  # epoch seconds up to which the dashboards know the ledger
     drifted: list[Finding] = field(default_factory=list)
+    standing: Standing = NOTHING
 
 
 class Parts(NamedTuple):
@@ -106,6 +108,7 @@ def run_once(
         _export_changes(parts, checks)
         if checks is not None:
             _check_some(parts, checks)
+            checks.standing = standing_of(parts.ledger)
         return result_of(parts.work, parts.ledger, parts.provider, period)
 
 

@@ -114,11 +114,17 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         le=65_535,
-        description="Port of `/metrics` and `/health/…` of this worker or sink; 0: none.",
+        description="Port of `/metrics` of this worker, sink or billing sync, and of `/health/…`; 0: none.",
     )
     metrics_bind: str = Field(
         default="127.0.0.1",
         description="Address of that port; in a container `0.0.0.0`. It shows no customer and no event.",
+    )
+    trace_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the customers' hours that are followed by OpenTelemetry traces; 0: none.",
     )
     ledger_url: str = Field(
         default="",

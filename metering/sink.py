@@ -6,7 +6,7 @@ none, and a database that was lost has no positions, so everything is read again
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -54,6 +54,7 @@ class Sink:
         self.writer = Writer(settings.clickhouse(), settings.database)
         self.bounds = LogBounds(settings.brokers())
         self.consumer: Any = None
+        self.on_stored: Callable[[Sequence[TableRow], Origin, float], None] | None = None  # and seconds
         self._pending: dict[TP, Pending] = {}
         self._makers = {self.names.quota_events: _of_quota_event, self.names.quota_facts: _of_fact}
         self._lock = asyncio.Lock()
@@ -153,7 +154,10 @@ class Sink:
             rows, first, upto = pending.rows, pending.first, pending.next
             self._pending[tp] = following
             origin = Origin(tp.topic, tp.partition, first, upto - 1)
+            began = time.perf_counter()
             await self.writer.write(rows, origin)
+            if self.on_stored is not None:
+                self.on_stored(rows, origin, time.perf_counter() - began)
             count_letters(row for table, row in rows if table == "rejected")
             position = TableRow("sink_progress", (SINK, tp.topic, tp.partition, upto))
             await self.writer.write([position], origin)

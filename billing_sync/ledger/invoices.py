@@ -132,6 +132,11 @@ class Invoices(Store):
             where, values = f"{where} AND customer = :customer", {**values, "customer": customer}
         return self._entries(where, **values)
 
+    def states(self) -> dict[str, tuple[int, int]]:
+        """Each state, with how many invoices stand in it and since when the oldest has (epoch seconds)."""
+        rows = self.rows("SELECT state, count(*), min(changed) FROM invoice GROUP BY state")
+        return {str(state): (int(count), int(since)) for state, count, since in rows}
+
     def customers_in(self, *states: str) -> set[str]:
         """The customers with an invoice in any of some states."""
         where, values = _in(states)

@@ -158,7 +158,7 @@ def _parked() -> Panel:
         " ORDER BY closed, customer LIMIT 200",
         "Closed periods without an invoice: billing sync has not seen them yet, or they are parked because no customer of"
         " Stripe is known for them. Independent of the time range.",
-        "`billing-sync parked` says why; map the customer, nothing was dropped.",
+        "`billing-sync status` says why; map the customer, nothing was dropped.",
         width=12,
         right=["Amount"],
         links={"Customer": _TO_CUSTOMER},

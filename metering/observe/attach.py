@@ -1,17 +1,20 @@
 """Lets a worker or sink say how it is: its report, its health, and the server that answers."""
 
+import asyncio
 import time
 from importlib.metadata import version
 from typing import Any
 
 from faust.types import TP
 
+from metering.errors import UserError
 from metering.observe.health import Facts
 from metering.observe.reports import Counted, Part, Report
 from metering.observe.server import Server
 from metering.settings import Settings
 from metering.sink import Sink
 from metering.state.meter_rules import Counters
+from metering.topics import Names
 from metering.worker import Worker
 
 
@@ -95,7 +98,9 @@ def _counted(counters: Counters) -> Counted:
 
 
 def observe(app: Any, owner: Worker | Sink, settings: Settings) -> None:
-    """Serve metrics and health with the app, when a port is set."""
+    """Serve metrics and health with the app, when a port is set; make traces, when a share is."""
+    if settings.trace_share:
+        _trace(app, owner, settings)
     if not settings.metrics_port:
         return
     observed = Observed(app, owner, settings)
@@ -111,3 +116,26 @@ def observe(app: Any, owner: Worker | Sink, settings: Settings) -> None:
         await server.stop()
 
     app.on_start, app.on_stop = on_start, on_stop
+
+
+def _trace(app: Any, owner: Worker | Sink, settings: Settings) -> None:
+    try:
+        from metering.observe import traces  # an extra: nothing of it is imported unless it is asked for
+    except ImportError as error:
+        raise UserError(
+            f"METERING_TRACE_SHARE is set, and {error.name} is not installed",
+            hint="pip install 'metering[otel]', or set it to 0",
+        ) from error
+    provider = traces.provider("worker" if isinstance(owner, Worker) else "sink")
+    made = traces.Traces(provider.get_tracer("metering"), settings.trace_share, Names(settings))
+    if isinstance(owner, Sink):
+        owner.on_stored = made.stored
+    else:
+        app.monitor.on_handled = made.handled
+    stop = app.on_stop
+
+    async def on_stop() -> None:
+        await stop()
+        await asyncio.to_thread(provider.shutdown)  # it sends what is left
+
+    app.on_stop = on_stop

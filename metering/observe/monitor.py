@@ -4,6 +4,7 @@ Faust's own Prometheus sensor counts milliseconds, times requests and rebalances
 forgets its series at every rebalance.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -20,6 +21,7 @@ class Monitor(faust.Monitor):
         super().__init__(**options)
         self.ends: dict[TP, int] = {}
         self.is_assigned = False
+        self.on_handled: Callable[[Batch, float], None] | None = None  # a batch, and the seconds that it took
         self._prefix = prefix
         self._by_topic: dict[str, tuple[Any, Any]] = {}
 
@@ -44,6 +46,8 @@ class Monitor(faust.Monitor):
         super().on_stream_event_out(tp, offset, stream, event, state)
         if state is not None:
             self._of(tp.topic)[0].observe(state["time_total"])
+            if self.on_handled is not None and isinstance(event.value, Batch):
+                self.on_handled(event.value, state["time_total"])
 
     def on_commit_completed(self, consumer: Any, state: Any) -> None:
         """Positions were committed."""

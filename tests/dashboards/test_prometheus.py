@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from billing_sync.metrics import Metrics as BillingMetrics
 from dashboards.generate import GENERATED, HERE
 from dashboards.run import load
 from metering.invariants.metrics import Metrics
@@ -70,7 +71,7 @@ class Anyone:
 def exposed() -> set[str]:
     """Every name that our processes expose."""
     found = set()
-    for source in (REGISTRY, Metrics().registry, StateCollector(Anyone())):
+    for source in (REGISTRY, Metrics().registry, BillingMetrics().registry, StateCollector(Anyone())):
         for family in source.collect():
             total = "_total" if family.type == "counter" else ""
             found.add(family.name + total)

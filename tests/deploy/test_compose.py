@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings
 
 from metering.invariants.commands import PORT as WATCH_PORT
 from metering.local import kafka
+from metering.notify.config import NotifyConfig, load_config
 from metering.quotad.settings import QuotadSettings
 from metering.settings import Settings
 from tests.deploy.compose import (
@@ -124,7 +125,7 @@ def test_what_stays_comes_back(name: str) -> None:
 
 
 # It listens nowhere; when it cannot go on, it ends and is started again.
-SILENT = {"billing-sync"}
+SILENT = {"notify"}
 
 
 @each(sorted(set(STAYING) - SILENT))
@@ -157,6 +158,7 @@ def test_ports_are_published_on_loopback(name: str) -> None:
 LISTENING = {
     **dict.fromkeys(["worker-1", "worker-2", "sink"], (9465, "/health/live")),
     "watch": (WATCH_PORT, ""),
+    "billing-sync": (9465, ""),
     "web": (int(Settings.model_fields["web_port"].default), "/favicon.ico"),
     "webhooks": (8091, ""),
     "quotad": (int(QuotadSettings.model_fields["port"].default), "/health/live"),
@@ -231,6 +233,21 @@ def test_the_database_user_of_dashboards_can_only_read_the_books() -> None:
     assert Settings.model_fields["database"].default == "metering"
 
 
+def test_the_file_of_notifications_is_mounted_where_it_is_read_and_can_be_read() -> None:
+    place = Path(OURS["notify"]["environment"]["METERING_NOTIFY_FILE"])
+    sources = {target: source for source, target, _ in mounts()}
+    config, _ = load_config(ROOT / sources[str(place.parent)] / place.name)
+    assert config.targets() == ()
+
+
+def test_the_examples_in_the_file_of_notifications_are_valid() -> None:
+    text = (ROOT / "deploy" / "notify" / "notify.yaml").read_text()
+    shown = text.replace("webhooks: []\n# -", "webhooks:\n -").replace("emails: []\n# -", "emails:\n -")
+    config = NotifyConfig.model_validate(yaml.safe_load(shown.replace("\n# smtp", "\nsmtp")))
+    assert [target.id for target in config.targets()] == ["ops", "finance"]
+    assert config.smtp is not None
+
+
 def test_all_yaml_of_the_deployment_can_be_read() -> None:
     for file in (ROOT / "deploy").rglob("*.y*ml"):
         assert yaml.safe_load(file.read_text()), file
@@ -249,7 +266,8 @@ def test_prometheus_asks_where_the_processes_answer() -> None:
     }
     aliases = SERVICES["worker-1"]["networks"]["default"]["aliases"]
     port = int(COMPOSE["x-observed"]["METERING_METRICS_PORT"])
-    assert asked == {*((alias, port) for alias in aliases), ("sink", port), ("watch", WATCH_PORT)}
+    ours = {("sink", port), ("billing-sync", port), ("watch", WATCH_PORT)}
+    assert asked == {*((alias, port) for alias in aliases), *ours}
     assert SERVICES["worker-1"]["networks"] == SERVICES["worker-2"]["networks"]
 
 

@@ -12,6 +12,7 @@ from metering.settings import Settings
 from metering.sinks.migrate import bundled, statements
 from metering.topics import Names, specs
 from tests.docs.pages import DOCS
+from tests.docs.reference_data import metrics, reasons, records
 from tests.walk import groups, walk
 
 _TABLE = re.compile(
@@ -110,6 +111,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/commands.md": commands,
     "reference/topics.md": topics,
     "reference/tables.md": tables,
+    "reference/metrics.md": metrics,
+    "reference/records.md": records,
+    "reference/reasons.md": reasons,
 }
 
 if __name__ == "__main__":
