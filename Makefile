@@ -58,11 +58,15 @@ bench-whatif: $(READY) ## a month of 100,000 customer-meters rated again under a
 bench-dedupe: $(READY) ## 35 days of ids on disk: bytes an id, microseconds an event
 	$(BIN)/python -m tests.bench.bench_dedupe
 
-bench-quota: $(READY) ## a client's check and the fold's post of an event, in nanoseconds
-	$(BIN)/python -m tests.bench.bench_quota
+RATE ?= 50000
+bench-quota: $(READY) ## what checks, posts and reservations cost, and how soon a client knows; RATE=, WRITE=1
+	$(BIN)/python -m tests.bench.bench_quota --rate $(RATE) $(if $(WRITE),--write)
 
 bench-overshoot: $(READY) ## how far clients pass a hard limit, beside the published bounds
 	$(BIN)/python -m tests.quota.overshoot
+
+bench-overshoot-stack: $(READY) ## the same on the real stack: client processes at one limit, in every mode
+	$(BIN)/python -m tests.client.overshoot
 
 dashboards: $(READY) ## generate the dashboards and their provisioning anew
 	$(BIN)/python -W ignore -m dashboards.generate
@@ -98,5 +102,5 @@ clean: ## stop the local parts and remove what was made here
 	rm -rf .metering .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help demo test test-web chaos simulate simulate-billing bench bench-check bench-page bench-rating bench-whatif \
-	bench-dedupe bench-quota bench-overshoot bench-billing dashboards preview bench-dashboards promtool check docs reference \
-	install clean
+	bench-dedupe bench-quota bench-overshoot bench-overshoot-stack bench-billing dashboards preview bench-dashboards promtool \
+	check docs reference install clean

@@ -1,16 +1,16 @@
-"""Quotas on the real stack: `python -m tests.bench.bench_quota_stack [EVENTS_A_SECOND]`.
+"""Quotas on the real stack: a reservation's round trip, and how soon a client knows of usage.
 
-One worker, one client. A reservation's round trip, and the time from sending an event until the client's view
-includes it; milliseconds, the median and 99 %. With a rate, other customers' usage is sent meanwhile.
+One worker and one client; a process of its own sends other customers' usage meanwhile, each customer with a
+limit. `python -m tests.bench.bench_quota_stack BROKERS TOPIC RATE` is that process.
 """
 
 import asyncio
+import itertools
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-
-from rich.console import Console
 
 from metering.client import Metering
 from metering.local import parts
@@ -19,76 +19,119 @@ from metering.quota.local import LocalView
 from metering.settings import Settings
 from metering.topics import Names
 from tests.demo.world import running
-from tests.state.folding import CATALOG, event
+from tests.state.folding import CATALOG
 
 SAMPLES = 300
-LIMITED = CATALOG.replace(
-    "customers:\n  - {id: a,",
-    "customers:\n  - {limits: [{id: l, meter: tokens, units: 1000000000, window: month}], id: a,",
+OTHERS, ENVELOPE, TURN_SECONDS = 8, 500, 0.1
+_SETTLE_SECONDS = 5.0
+LIMIT = "limits: [{id: l, meter: tokens, units: 1000000000000, window: month}]"
+LIMITED = CATALOG.replace("customers:\n  - {id: a,", f"customers:\n  - {{{LIMIT}, id: a,") + "".join(
+    f"  - {{id: b{n}, name: B, plan: plan, currency: USD, start: 2023-01-01T00:00:00Z, {LIMIT}}}\n"
+    for n in range(OTHERS)
 )
-console = Console()
+EVENT = b'{"id":"%d","customer":"%b","type":"use","time":%d,"data":{"n":1,"kind":"x"}}'
+Row = tuple[str, str]
 
 
-def posted(view: LocalView) -> int:
-    """What the client knows to be counted."""
-    (gate,) = view._spots["a", "tokens"]
-    state = gate.states.get(gate.start)
-    return int(state.posted) if state is not None else 0
+# -- the load -------------------------------------------------------------------------------------
 
 
-async def load(settings: Settings, rate: int) -> None:
-    """Usage of another customer, in envelopes, until cancelled."""
-    number = 0
-    async with UsageProducer(settings.brokers(), Names(settings).events) as producer:
-        while rate:
+async def load(brokers: str, topic: str, rate: int) -> None:
+    """Usage of other customers in envelopes, at a rate, until killed; never faster to catch up."""
+    numbers, names = itertools.count(), itertools.cycle(b"b%d" % n for n in range(OTHERS))
+    envelopes = round(rate * TURN_SECONDS / ENVELOPE)
+    async with UsageProducer(brokers, topic) as producer:
+        while True:
             began, now = time.monotonic(), time.time_ns() // 1_000_000
-            for _ in range(max(1, rate // 5_000)):
-                events = [event(number + n, "b", time=now) for n in range(500)]
-                number += 500
-                await producer.send([(b"b", b"[" + b",".join(events) + b"]")])
-            await asyncio.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
+            made = [(name, _envelope(numbers, name, now)) for name in itertools.islice(names, envelopes)]
+            await producer.send(made)
+            await asyncio.sleep(max(0.0, TURN_SECONDS - (time.monotonic() - began)))
 
 
-async def measure(settings: Settings, rate: int) -> None:
-    """Both times, printed."""
+def _envelope(numbers: "itertools.count[int]", name: bytes, now: int) -> bytes:
+    chosen = itertools.islice(numbers, ENVELOPE)
+    return b"[" + b",".join(EVENT % (number, name, now) for number in chosen) + b"]"
+
+
+# -- what is measured -----------------------------------------------------------------------------
+
+
+def posted(view: LocalView, customer: str = "a") -> int:
+    """What the client knows to be counted, in units."""
+    (gate,) = view._spots[customer, "tokens"]
+    state = gate.states.get(gate.start)
+    return int(state.posted) // 1_000_000 if state is not None else 0
+
+
+def counted(view: LocalView) -> int:
+    """What the client knows to be counted for the others: an event is a unit."""
+    return sum(posted(view, f"b{n}") for n in range(OTHERS))
+
+
+async def measure(settings: Settings) -> list[Row]:
+    """Both times and the rate of the load meanwhile, as the folded states say."""
     async with Metering(settings.brokers(), prefix=settings.topic_prefix) as metering:
-        while metering.quotas.check_locally("a", "tokens", 1).reason != "ok":  # noqa: ASYNC110 - a view is silent
-            await asyncio.sleep(0.05)
-        busy = asyncio.create_task(load(settings, rate))
-        trips, changes = [], []
-        for _ in range(SAMPLES):
-            began = time.monotonic()
-            held = await metering.quotas.reserve("a", "tokens", 1)
-            trips.append(time.monotonic() - began)
-            await metering.quotas.release("a", held.lease)
-        for _ in range(SAMPLES):
-            before, began = posted(metering.view), time.monotonic()
-            await metering.usage.emit("a", "use", {"n": 1, "kind": "x"})
-            while posted(metering.view) == before:  # noqa: ASYNC110 - a view is silent
-                await asyncio.sleep(0.001)
-            changes.append(time.monotonic() - began)
-        busy.cancel()
-    for name, taken in (("reservation, round trip", trips), ("event to changed state", changes)):
-        taken.sort()
-        half, most = (round(taken[len(taken) * share // 100] * 1_000) for share in (50, 99))
-        console.print(f"{name}: median {half} ms, 99 %: {most} ms")
+        async with asyncio.timeout(60):
+            while metering.quotas.check_locally("a", "tokens", 1).reason != "ok":  # noqa: ASYNC110 - a view is silent
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(_SETTLE_SECONDS)
+        before, began = counted(metering.view), time.monotonic()
+        trips = [await _trip(metering) for _ in range(SAMPLES)]
+        changes = [await _change(metering) for _ in range(SAMPLES)]
+        rate = (counted(metering.view) - before) / (time.monotonic() - began)
+    return [
+        ("load meanwhile, folded", f"{rate:,.0f} events a second"),
+        ("reservation, round trip", _spread(trips)),
+        ("event to changed state at the client", _spread(changes)),
+    ]
 
 
-def main() -> None:
-    """Start parts of its own, measure, stop them."""
-    rate = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+async def _trip(metering: Metering) -> float:
+    began = time.monotonic()
+    held = await metering.quotas.reserve("a", "tokens", 1)
+    taken = time.monotonic() - began
+    await metering.quotas.release("a", held.lease)
+    return taken
+
+
+async def _change(metering: Metering) -> float:
+    before, began = posted(metering.view), time.monotonic()
+    await metering.usage.emit("a", "use", {"n": 1, "kind": "x"})
+    async with asyncio.timeout(60):
+        while posted(metering.view) == before:  # noqa: ASYNC110 - a view is silent
+            await asyncio.sleep(0.001)
+    return time.monotonic() - began
+
+
+def _spread(taken: list[float]) -> str:
+    taken.sort()
+    half, most = (taken[len(taken) * share // 100] * 1_000 for share in (50, 99))
+    return f"median {half:.0f} ms, 99 %: {most:.0f} ms"
+
+
+def run(rate: int) -> list[Row]:
+    """Start parts of its own and a load, measure, stop them."""
     with tempfile.TemporaryDirectory(prefix="bench-quota-") as folder:
         local = Settings(home=Path(folder))
         parts.up(local)
         try:
-            own = local.model_copy(
-                update={"kafka_brokers": local.brokers(), "clickhouse_url": local.clickhouse()}
-            )
+            place = {"kafka_brokers": local.brokers(), "clickhouse_url": local.clickhouse()}
+            own = local.model_copy(update=place)
             with running(own, LIMITED):
-                asyncio.run(measure(own, rate))
+                return _under_load(own, rate)
         finally:
             parts.down(local)
 
 
+def _under_load(own: Settings, rate: int) -> list[Row]:
+    command = [sys.executable, "-m", "tests.bench.bench_quota_stack", own.brokers(), Names(own).events]
+    busy = subprocess.Popen([*command, str(rate)])
+    try:
+        return asyncio.run(measure(own))
+    finally:
+        busy.kill()
+        busy.wait()
+
+
 if __name__ == "__main__":
-    main()
+    asyncio.run(load(sys.argv[1], sys.argv[2], int(sys.argv[3])))
