@@ -12,7 +12,7 @@ import typer
 from billing_sync.books import ClickHouseBooks
 from billing_sync.cli_examples import EXAMPLES
 from billing_sync.cli_output import AsJson, Live, show, show_result
-from billing_sync.cli_people import carry, customers, dead, periods
+from billing_sync.cli_people import Actor, carry, customers, dead, periods, who
 from billing_sync.cli_webhooks import webhooks
 from billing_sync.config import load_config
 from billing_sync.doctor import examine
@@ -150,11 +150,14 @@ def reconcile_command(
     first: Annotated[str, typer.Option("--from", help="First billing period.")] = "",
     last: Annotated[str, typer.Option("--to", help="Last billing period.")] = "",
     customer: Annotated[str, typer.Option(help="Only this customer.")] = "",
+    reason: Annotated[str, typer.Option(help="Why it is repaired; it is kept.")] = "drift was found",
+    actor: Actor = "",
     live: Live = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare rated, planned, sent and held; exit code 1 when something drifted."""
-    found, planned = reconcile(settings(), Scope(customer, first, last), repair=repair, live=live)
+    repaired_by = who(actor, reason) if repair else None
+    found, planned = reconcile(settings(), Scope(customer, first, last), repaired_by=repaired_by, live=live)
     drifted = [f for f in found if f.is_drift]
     rows = [
         [f.customer, f.period, f.kind, f.subject, f.verdict, f"{f.wanted:f}", f"{f.held:f}", f.note]

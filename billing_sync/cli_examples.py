@@ -24,5 +24,5 @@ EXAMPLES: Examples = {
     "customers map": ('billing-sync customers map acme-robotics cus_123 --reason "the new account"',),
     "webhooks serve": ("STRIPE_WEBHOOK_SECRETS=whsec_1,whsec_2 billing-sync webhooks serve --port 8091",),
     "webhooks failed": ("billing-sync webhooks failed",),
-    "webhooks retry": ("billing-sync webhooks retry evt_123",),
+    "webhooks retry": ('billing-sync webhooks retry evt_123 --reason "the ledger is back"',),
 }

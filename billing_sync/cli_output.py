@@ -24,6 +24,14 @@ def show(columns: list[str], rows: list[list[str]], *, as_json: bool) -> None:
     console.print(table if rows else "Nothing.")
 
 
+def tell(text: str, *, as_json: bool, **about: str) -> None:
+    """What was done: a sentence for people, an object for programs."""
+    if as_json:
+        console.print_json(json.dumps({**about, "done": text}))
+    else:
+        console.print(text, markup=False)
+
+
 def show_result(result: RunResult) -> None:
     """A round: its invoices, what waits, and whether the money adds up."""
     table = Table("Customer", "Period", "State", "Invoice", "Rated", "Invoiced", "Carried")

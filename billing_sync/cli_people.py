@@ -9,12 +9,11 @@ from typing import Annotated
 
 import typer
 
-from billing_sync.cli_output import AsJson, Live, show
+from billing_sync.cli_output import AsJson, Live, show, tell
 from billing_sync.config import load_config
 from billing_sync.desk import Desk, Who
 from billing_sync.ledger import Ledger
 from billing_sync.run import open_ledger, provider_for
-from metering.console import console
 from metering.settings import settings
 
 PATIENCE = 30.0
@@ -33,19 +32,25 @@ Actor = Annotated[str, typer.Option(help="Who acts; the login name unless told."
 
 
 @contextmanager
-def _ledger() -> Iterator[Ledger]:
+def open_for_people() -> Iterator[Ledger]:
+    """The ledger for an action of a person: a round that is under way is waited for."""
     with open_ledger(settings(), patience=PATIENCE) as ledger:
         yield ledger
 
 
 def _desk(ledger: Ledger, actor: str, reason: str) -> Desk:
-    return Desk(ledger, Who(actor or getpass.getuser(), reason))
+    return Desk(ledger, who(actor, reason))
+
+
+def who(actor: str, reason: str) -> Who:
+    """Who acts: the login name unless another is told."""
+    return Who(actor or getpass.getuser(), reason)
 
 
 @periods.command("list")
 def list_periods(as_json: AsJson = False) -> None:
     """Every period of the ledger: its invoice, or why there is none."""
-    with _ledger() as ledger:
+    with open_for_people() as ledger:
         rows = [[e.plan.customer, e.plan.period, e.state, e.reason] for e in ledger.entries()]
         rows += [[p.customer, p.period, "waiting", p.reason] for p in ledger.parked()]
         rows += [[customer, period, "held back", ""] for customer, period in ledger.holds()]
@@ -53,28 +58,36 @@ def list_periods(as_json: AsJson = False) -> None:
 
 
 @periods.command()
-def freeze(customer: Customer, period: PeriodName, reason: Reason, actor: Actor = "") -> None:
+def freeze(
+    customer: Customer, period: PeriodName, reason: Reason, actor: Actor = "", as_json: AsJson = False
+) -> None:
     """Hold a period back: it is not invoiced until it is reopened."""
-    with _ledger() as ledger:
+    with open_for_people() as ledger:
         _desk(ledger, actor, reason).freeze(customer, period)
-    console.print(f"{customer} {period} is held back", markup=False)
+    tell(f"{customer} {period} is held back", as_json=as_json, customer=customer, period=period)
 
 
 @periods.command()
 def reopen(
-    customer: Customer, period: PeriodName, reason: Reason, actor: Actor = "", live: Live = False
+    customer: Customer,
+    period: PeriodName,
+    reason: Reason,
+    actor: Actor = "",
+    live: Live = False,
+    as_json: AsJson = False,
 ) -> None:
     """Release a period that is held back, or bill one again whose invoice was voided."""
     own = settings()
-    with _ledger() as ledger, provider_for(own, load_config(own), live=live) as provider:
+    with open_for_people() as ledger, provider_for(own, load_config(own), live=live) as provider:
         _desk(ledger, actor, reason).reopen(customer, period, provider)
-    console.print(f"{customer} {period} is open again; `run` sends it", markup=False)
+    text = f"{customer} {period} is open again; `run` sends it"
+    tell(text, as_json=as_json, customer=customer, period=period)
 
 
 @carry.command("show")
 def show_carry(as_json: AsJson = False) -> None:
     """What earlier invoices left, by customer and currency."""
-    with _ledger() as ledger:
+    with open_for_people() as ledger:
         rows = [
             [customer, currency, f"{Decimal(micro) / 1_000_000:.6f}", invoice]
             for customer, currency, micro, invoice in ledger.carries()
@@ -90,18 +103,19 @@ def settle(
     currency: Annotated[str, typer.Option(help="The carry's currency.")] = "USD",
     write_off: Annotated[bool, typer.Option("--write-off", help="Give it up instead.")] = False,
     actor: Actor = "",
+    as_json: AsJson = False,
 ) -> None:
     """Invoice what is carried at the end of an account, or write it off."""
-    with _ledger() as ledger:
+    with open_for_people() as ledger:
         done = _desk(ledger, actor, reason).settle(customer, currency, write_off=write_off)
-    console.print(done, markup=False)
+    tell(done, as_json=as_json, customer=customer, currency=currency)
 
 
 @dead.command("list")
 def list_dead(as_json: AsJson = False) -> None:
     """Blocked invoices, refused hours and parked periods, with their age; exit code 1 on an old one."""
     alarm, now = load_config(settings()).park_alarm_days, time.time()
-    with _ledger() as ledger:
+    with open_for_people() as ledger:
         items = _desk(ledger, "", "").dead()
     days = [(now - item.since) / _DAY if item.since else 0.0 for item in items]
     rows = [
@@ -113,25 +127,25 @@ def list_dead(as_json: AsJson = False) -> None:
 
 
 @dead.command()
-def retry(item: Item, reason: Reason, actor: Actor = "") -> None:
+def retry(item: Item, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
     """Send a blocked invoice or a refused hour again."""
-    with _ledger() as ledger:
+    with open_for_people() as ledger:
         _desk(ledger, actor, reason).retry(item)
-    console.print(f"{item} goes on with the next round", markup=False)
+    tell(f"{item} goes on with the next round", as_json=as_json, id=item)
 
 
 @dead.command()
-def drop(item: Item, reason: Reason, actor: Actor = "") -> None:
+def drop(item: Item, reason: Reason, actor: Actor = "", as_json: AsJson = False) -> None:
     """Give up a blocked invoice or a refused hour: its money is written off."""
-    with _ledger() as ledger:
+    with open_for_people() as ledger:
         _desk(ledger, actor, reason).drop(item)
-    console.print(f"{item} is dropped", markup=False)
+    tell(f"{item} is dropped", as_json=as_json, id=item)
 
 
 @customers.command("list")
 def list_customers(as_json: AsJson = False) -> None:
     """Customers with their account, how it was found, and whether sending is stopped."""
-    with _ledger() as ledger:
+    with open_for_people() as ledger:
         rows = [[p.customer, p.external, p.how, p.stopped] for p in ledger.people()]
         known = {row[0] for row in rows}
         lost = sorted({p.customer for p in ledger.parked() if p.reason.startswith("customer_unmapped")})
@@ -145,8 +159,9 @@ def map_customer(
     account: Annotated[str, typer.Argument(help="The provider's id, e.g. cus_...")],
     reason: Reason,
     actor: Actor = "",
+    as_json: AsJson = False,
 ) -> None:
     """Say which account is a customer's; what waited for it goes on."""
-    with _ledger() as ledger:
+    with open_for_people() as ledger:
         _desk(ledger, actor, reason).map(customer, account)
-    console.print(f"{customer} is {account}", markup=False)
+    tell(f"{customer} is {account}", as_json=as_json, customer=customer, account=account)

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from aiohttp import web
 
-from billing_sync.cli_output import AsJson, show
-from billing_sync.ledger import ledger_url
+from billing_sync.cli_output import AsJson, show, tell
+from billing_sync.cli_people import Actor, Reason, open_for_people, who
+from billing_sync.ledger import Action, ledger_url
 from billing_sync.webhooks.inbox import Inbox, inbox_url
 from billing_sync.webhooks.server import PATH, endpoint
 from billing_sync.webhooks.verify import webhook_secrets
@@ -54,9 +55,16 @@ def failed(as_json: AsJson = False) -> None:
 
 
 @webhooks.command()
-def retry(event: Annotated[str, typer.Argument(help="An id from `webhooks failed`.")]) -> None:
+def retry(
+    event: Annotated[str, typer.Argument(help="An id from `webhooks failed`.")],
+    reason: Reason,
+    actor: Actor = "",
+    as_json: AsJson = False,
+) -> None:
     """Process a failed event again with the next round."""
-    with _inbox() as inbox:
+    with open_for_people() as ledger, _inbox() as inbox:
         if not inbox.retry(event, int(time.time())):
             raise UserError(f"`{event}` is no failed event", hint="`billing-sync webhooks failed` lists them")
-    console.print(f"{event} goes again", markup=False)
+        own, now = who(actor, reason), int(time.time())
+        ledger.record(Action(now, own.actor, "webhooks retry", event, own.reason))
+    tell(f"{event} goes again", as_json=as_json, id=event)

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from billing_sync.books import BookSource, Close, ClosedPeriod
 from billing_sync.config import BillingConfig
 from billing_sync.ledger import CarryChanged, Ledger
 from billing_sync.meters import expired_hours, unsettled_hours
 from billing_sync.planner import Credit, Plan, Rules, billable, invoice_id, plan_invoice, plan_restatement
-from billing_sync.port import Provider
+from billing_sync.port import CreditProvider, Provider, Rejected, Retry, Unknown
 from billing_sync.wanted_hours import plan_hours
 from metering.errors import UserError
 
@@ -132,12 +132,21 @@ class Planning:
         """The period's invoice that a credit note could go to, if that is how we give back."""
         if not (self._config.credit_notes and self._provider.caps.credit_notes):
             return None
+        if self._adds_tax(place[0]):
+            return None  # carried: the next invoice's tax is of what is left
         entries = self._ledger.entries_of(*place)
         for entry in entries:
             if entry.state == "finalized" and entry.plan.minor > 0 and entry.status != "void":
                 given = sum(e.plan.minor for e in entries if e.plan.credits == entry.plan.id)
                 return Credit(entry.plan.id, entry.plan.minor + given)
         return None
+
+    def _adds_tax(self, customer: str) -> bool:
+        """Whether invoices have tax, as far as it can be known; carrying is right in any case."""
+        try:
+            return cast("CreditProvider", self._provider).adds_tax(customer)
+        except (Retry, Unknown, Rejected):
+            return True
 
 
 def _id(close: Close) -> str:

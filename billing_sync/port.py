@@ -166,6 +166,9 @@ class SubscriptionProvider(Provider, Protocol):
 class CreditProvider(Provider, Protocol):
     """A provider that takes something back from a final invoice; totals are negative."""
 
+    def adds_tax(self, customer: str) -> bool:
+        """Whether a customer's invoices have tax, which a credit note of ours would not give back."""
+
     def create_credit(self, invoice: str, plan: Plan, key: str) -> str:
         """Create a credit note; its id."""
 

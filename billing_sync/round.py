@@ -60,9 +60,8 @@ class Round:
     def run(self, period: str | None = None) -> None:
         """Plan, then send; what cannot go on is in `waits` and in the ledger, with its reason."""
         self.sent_now, self.waits = 0, []
-        people = self.plan(period)
         try:
-            self._send(period, people)
+            self._send(period, self.plan(period))
         except Paused as error:
             self.waits.append(("", "", str(error)))
         except Halt as error:

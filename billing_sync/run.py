@@ -15,8 +15,9 @@ from billing_sync.books import ClickHouseBooks
 from billing_sync.catalog_stream import tell_catalog
 from billing_sync.config import BillingConfig, load_config
 from billing_sync.currencies import major
+from billing_sync.desk import Who
 from billing_sync.export import export_findings, export_invoices
-from billing_sync.ledger import Entry, Ledger, LedgerBusy, ledger_url
+from billing_sync.ledger import Action, Entry, Ledger, LedgerBusy, ledger_url
 from billing_sync.metrics import NOTHING, Standing, standing_of
 from billing_sync.pace import Pace, Waiting
 from billing_sync.planning import Waits
@@ -149,12 +150,21 @@ def _check_some(parts: Parts, checks: Checks) -> None:
     checks.drifted = [f for f in found if f.is_drift]
 
 
-def reconcile(settings: Settings, scope: Scope, *, repair: bool, live: bool) -> tuple[list[Finding], int]:
-    """Compare, and plan repairs if asked to: the findings, and how many repairs were planned."""
+def reconcile(
+    settings: Settings, scope: Scope, *, repaired_by: Who | None = None, live: bool = False
+) -> tuple[list[Finding], int]:
+    """Compare, and plan repairs if somebody wants them: the findings, and how many repairs were planned."""
     with billing(settings, live=live) as parts:
         found = parts.reconciler.check(scope)
         _export(lambda: export_findings(parts.client, found))
-        return found, parts.reconciler.repair(found) if repair else 0
+        if repaired_by is None:
+            return found, 0
+        planned = parts.reconciler.repair(found)
+        subject = f"{planned} repairs: {' '.join(filter(None, scope)) or 'everything'}"
+        parts.ledger.record(
+            Action(_now(), repaired_by.actor, "reconcile --repair", subject, repaired_by.reason)
+        )
+        return found, planned
 
 
 def _export(work: Callable[[], None]) -> None:

@@ -87,16 +87,21 @@ class Invoices(Store):
             raise CarryChanged(f"another invoice of {plan.customer} took the correction {correction}")
 
     def _move_carry(self, plan: Plan) -> None:
-        place = {"customer": plan.customer, "currency": plan.currency, "invoice": plan.id}
-        self.run(
+        """What is carried becomes what the plan leaves, if it still is what the plan began with."""
+        first = (
             "INSERT INTO carry (customer, currency, micro, invoice)"
-            " VALUES (:customer, :currency, 0, :invoice) ON CONFLICT (customer, currency) DO NOTHING",
-            **place,
+            " VALUES (:customer, :currency, :after, :invoice) ON CONFLICT (customer, currency)"
+            " DO UPDATE SET micro = :after, invoice = :invoice WHERE carry.micro = :before"
+        )
+        later = (
+            "UPDATE carry SET micro = :after, invoice = :invoice"
+            " WHERE customer = :customer AND currency = :currency AND micro = :before"
         )
         moved = self.run(
-            "UPDATE carry SET micro = :after, invoice = :invoice"
-            " WHERE customer = :customer AND currency = :currency AND micro = :before",
-            **place,
+            later if plan.carry_in else first,  # nothing is carried where there is no row
+            customer=plan.customer,
+            currency=plan.currency,
+            invoice=plan.id,
             before=plan.carry_in,
             after=plan.carry_out,
         )

@@ -169,7 +169,7 @@ class StripeInvoices:
                 "um_plan": plan.digest,
             },
         }
-        if self._taxes(plan.customer):
+        if self.adds_tax(plan.customer):
             params["automatic_tax"] = {"enabled": True}
         try:
             return str(ask(lambda: self._client.invoices.create(params, options(key))).id)
@@ -178,7 +178,7 @@ class StripeInvoices:
                 raise CustomerMissing(str(error), error.code) from error
             raise
 
-    def _taxes(self, customer: str) -> bool:
+    def adds_tax(self, customer: str) -> bool:
         """Whether Stripe Tax is on: for this customer, or as the account's tax settings say."""
         said = self._tax_of(customer)
         if said is not None:

@@ -9,8 +9,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from billing_sync.cli import app
-from billing_sync.ledger import Ledger
+from billing_sync.ledger import Action, Ledger
 from billing_sync.planner import plan_invoice
+from billing_sync.webhooks.inbox import MOST_TRIES, Inbox, inbox_url
 from tests.billing_sync.world import closed
 
 WHY = ["--reason", "contract in dispute", "--actor", "ann"]
@@ -41,6 +42,13 @@ def command(*words: str) -> Result:
 
 def rows(*words: str) -> list[dict[str, Any]]:
     return list(json.loads(command(*words, "--json").output))
+
+
+def actions(path: Path) -> list[Action]:
+    ledger = Ledger(path)
+    found = ledger.actions()
+    ledger.close()
+    return found
 
 
 def test_what_is_dead_is_listed_with_its_age_and_alarms(filled: Path) -> None:
@@ -104,3 +112,32 @@ def test_the_doctor_finds_a_meter_that_is_missing(path: Path, monkeypatch: pytes
 
 def test_tables_are_for_people(filled: Path) -> None:
     assert "a foreign line" in " ".join(command("status").output.split())
+
+
+def test_a_failed_event_goes_again_with_actor_and_reason(path: Path) -> None:
+    inbox = Inbox(inbox_url(f"sqlite:///{path}"))
+    inbox.keep("evt_1", "invoice.paid", "{}", 1)
+    for _ in range(MOST_TRIES):
+        (delivery,) = inbox.due(10**10) or inbox.failed()
+        inbox.put_off(delivery, "not known yet", 1)
+    assert [r["id"] for r in rows("webhooks", "failed")] == ["evt_1"]
+    assert command("webhooks", "retry", "evt_1", *WHY).exit_code == 0
+    assert inbox.failed() == []
+    inbox.close()
+    assert [(a.actor, a.command, a.subject) for a in actions(path)] == [("ann", "webhooks retry", "evt_1")]
+
+
+@pytest.mark.parametrize(
+    ("words", "about"),
+    [
+        (("periods", "freeze", "acme", "2023-12"), {"customer": "acme", "period": "2023-12"}),
+        (("carry", "settle", "acme", "--write-off"), {"customer": "acme", "currency": "USD"}),
+        (("customers", "map", "acme", "cus_1"), {"customer": "acme", "account": "cus_1"}),
+    ],
+)
+def test_what_was_done_is_an_object_for_programs(
+    filled: Path, words: tuple[str, ...], about: dict[str, str]
+) -> None:
+    said = json.loads(command(*words, *WHY, "--json").output)
+    assert said.pop("done")
+    assert said == about

@@ -6,6 +6,7 @@ import pytest
 
 from billing_sync.config import BillingConfig
 from billing_sync.currencies import unit_micro
+from billing_sync.stripe_fake.errors import Lost
 from tests.billing_sync.office import Office
 from tests.billing_sync.world import closed
 
@@ -110,3 +111,25 @@ def test_a_credit_note_that_is_gone_is_found(o: Office) -> None:
     o.fake.state.put({**note, "status": "void"})
     assert o.drift() == [("invoice", "missing")]
     assert o.repair() == 0
+
+
+@pytest.mark.parametrize(("account", "file"), [("pending", True), ("active", None)])
+def test_where_invoices_have_tax_it_is_carried_and_taxed_with_the_next(
+    o: Office, account: str, file: bool | None
+) -> None:
+    o.fake.invoices.tax_status = account
+    o.config = BillingConfig(credit_notes=True, automatic_tax=file)
+    restate(o, 1, 1_134_567, 2_000_001)
+    assert (notes(o), o.ledger.carry("acme", "USD")) == ([], 4_568 - 100_000)
+
+
+def test_tax_settings_that_do_not_answer_give_nothing_back_at_once(
+    o: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost() -> None:
+        raise Lost("no answer")
+
+    monkeypatch.setattr(o.fake.invoices, "tax_settings", lost)
+    o.config = BillingConfig(credit_notes=True)
+    restate(o, 1, 1_134_567, 2_000_001)
+    assert (notes(o), o.ledger.carry("acme", "USD")) == ([], 4_568 - 100_000)

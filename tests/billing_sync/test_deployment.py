@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from billing_sync import cli
 from billing_sync.books import ClickHouseBooks
 from billing_sync.reconcile import Scope
-from billing_sync.run import reconcile, run_once
+from billing_sync.run import open_ledger, reconcile, run_once
 from billing_sync.stripe_fake.server import running as stripe_running
 from metering.settings import Settings
 from metering.sinks.client import connect
@@ -45,9 +45,11 @@ def test_metered_hours_that_are_too_old_become_a_line(
         assert [str(i.invoiced) for i in result.invoices] == ["96.00"]
         (line,) = [i for i in fake.state.all("line_item") if "tokens" in i["description"]]
         assert line["metadata"]["um_tiers"] == "1 hours too old for the meter"
-        found, _ = reconcile(own, Scope(), repair=False, live=False)
+        found, _ = reconcile(own, Scope())
         assert {f.verdict for f in found} == {"ok"}
-        assert CliRunner().invoke(cli.app, ["reconcile"]).exit_code == 0
+        assert CliRunner().invoke(cli.app, ["reconcile", "--repair", "--actor", "ann"]).exit_code == 0
+    with open_ledger(own) as ledger:
+        assert [(a.actor, a.command) for a in ledger.actions()] == [("ann", "reconcile --repair")]
     with connect(own.clickhouse(), own.database) as client:
         books = ClickHouseBooks(client, own.partitions)
         (hour,) = books.closed_hours(["tokens"], 0, ["a", "b"])

@@ -48,6 +48,19 @@ def test_a_plan_made_with_an_older_carry_is_not_written(ledger: Ledger) -> None:
     assert ledger.entry(stale.id) is None
 
 
+def test_a_carry_that_another_plan_took_is_not_taken_again(ledger: Ledger) -> None:
+    ledger.add_plan(plan_invoice(closed(), 0))
+    carried = ledger.carry("acme", "USD")
+    assert carried > 0
+    ledger.add_plan(plan_invoice(closed("acme", "2023-12", 20_000), carried))
+    with pytest.raises(CarryChanged):
+        ledger.add_plan(plan_invoice(closed("acme", "2024-01", 20_000), carried + 1))
+    with pytest.raises(CarryChanged):
+        ledger.add_plan(plan_invoice(closed("nobody"), carried))
+    assert ledger.carries()[0][2] == carried
+    assert [e.plan.period for e in ledger.entries()] == ["2023-11", "2023-12"]
+
+
 def test_a_correction_is_taken_once(ledger: Ledger) -> None:
     correction = Correction("fix_1", "acme", 500_000, "correction of FAKE-0001")
     for _ in range(2):
