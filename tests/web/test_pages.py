@@ -75,6 +75,13 @@ def test_operations_show_letters_periods_and_what_cannot_be_asked(page: str) -> 
 
 
 @pytest.mark.parts
+def test_a_month_without_charges_is_not_in_the_list(page: str) -> None:
+    _, text, _ = get(page, "/operations")
+    assert "2026-10" in text
+    assert "2026-12" not in text
+
+
+@pytest.mark.parts
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_from_outside_is_text_on_every_page(page: str, name: str) -> None:
     bill = "/bill?" + urlencode({"customer": name, "period": "2026-10"})

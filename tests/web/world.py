@@ -60,5 +60,6 @@ def _records() -> list[Record]:
         DeadLetter("t", 0, 1, -1, *said, _AT * 1_000, b"{}", STAMP),
         RatingError("quoted", "2026-10", "gb", hour, "2.5", "no_price", "<b>card</b> has no `gb`", STAMP),
         PeriodClose("emoji", "2026-10", "EUR", 2, 0, "0.000140", "d" * 16, 1_793_600_000_000, STAMP),
+        PeriodClose("emoji", "2026-12", "EUR", 0, 0, "0", "d" * 16, 1_796_300_000_000, STAMP),  # nothing used
         Progress("meter", 0, 1, 9, _AT * 1_000, *figures, "w", _AT * 1_000),
     ]
