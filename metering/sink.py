@@ -154,10 +154,10 @@ class Sink:
             rows, first, upto = pending.rows, pending.first, pending.next
             self._pending[tp] = following
             origin = Origin(tp.topic, tp.partition, first, upto - 1)
-            began = time.perf_counter()
+            began = time.monotonic()
             await self.writer.write(rows, origin)
             if self.on_stored is not None:
-                self.on_stored(rows, origin, time.perf_counter() - began)
+                self.on_stored(rows, origin, time.monotonic() - began)
             count_letters(row for table, row in rows if table == "rejected")
             position = TableRow("sink_progress", (SINK, tp.topic, tp.partition, upto))
             await self.writer.write([position], origin)
