@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ _SLOWEST = 0.5  # requests a second, after however many 429
 _RECOVERY = 0.05  # of the full rate, a second
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _FAILURES, _FIRST_OPEN, _LONGEST_OPEN = 5, 30.0, 600.0
+_WINDOW, _FEWEST = 30.0, 10  # seconds; and requests in them, before their share of failures says something
 
 
 class Waiting(Exception):
@@ -51,11 +53,15 @@ class Bucket:
 
 
 class Breaker:
-    """Stops asking after failures in a row; one probe after a time that doubles up to ten minutes."""
+    """Stops asking after failures in a row, or when more than half of 30 seconds' requests fail.
+
+    One probe after a time that doubles up to ten minutes.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._failures = 0
+        self._latest: deque[tuple[float, bool]] = deque()  # when, and whether it failed
         self._open_for = _FIRST_OPEN
         self.open_until = 0.0
 
@@ -68,7 +74,10 @@ class Breaker:
     def failed(self) -> None:
         """No answer, or one that failed inside."""
         self._failures += 1
-        if self._failures >= _FAILURES:
+        self._note(is_failed=True)
+        failed = sum(is_failed for _, is_failed in self._latest)
+        if self._failures >= _FAILURES or (len(self._latest) >= _FEWEST and 2 * failed > len(self._latest)):
+            self._latest.clear()
             self.open_until = self._clock() + self._open_for
             self._open_for = min(self._open_for * 2, _LONGEST_OPEN)
             self._failures = _FAILURES - 1  # the probe decides alone
@@ -76,6 +85,13 @@ class Breaker:
     def worked(self) -> None:
         """The provider is there."""
         self._failures, self._open_for, self.open_until = 0, _FIRST_OPEN, 0.0
+        self._note(is_failed=False)
+
+    def _note(self, *, is_failed: bool) -> None:
+        now = self._clock()
+        self._latest.append((now, is_failed))
+        while self._latest[0][0] < now - _WINDOW:
+            self._latest.popleft()
 
 
 class Pace:

@@ -97,7 +97,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "METERING_SINK_BATCH_ROWS": str(settings.sink_batch_rows),
         "METERING_SINK_BATCH_SECONDS": str(settings.sink_batch_seconds),
         "METERING_LEDGER_URL": settings.ledger_url,
-        "METERING_BILLING_FILE": str(settings.billing_file or ""),
         "METERING_LOG_LEVEL": settings.log_level,
     }
+    own |= {"METERING_BILLING_FILE": str(settings.billing_file)} if settings.billing_file else {}
     return {k: v for k, v in own.items() if v or k in os.environ}

@@ -74,6 +74,28 @@ def test_after_five_failures_nothing_is_asked(t: Time) -> None:
     assert pace.requests == asked
 
 
+def flaky(pace: Pace, t: Time, seconds: float) -> None:
+    """Four in a row fail, then one works, one after the other."""
+    for number in range(12):
+        t.now += seconds
+        if number % 5 == 4:
+            pace.ask(lambda: None)
+        else:
+            with pytest.raises(Retry):
+                pace.ask(fail(Retry("no answer")))
+
+
+def test_when_more_than_half_fails_nothing_is_asked(t: Time) -> None:
+    pace = Pace(100, t.clock, t.sleep)
+    with pytest.raises(Paused):
+        flaky(pace, t, 1)
+    assert pace.requests == 11  # the tenth one worked
+
+
+def test_failures_that_lie_far_apart_are_no_outage(t: Time) -> None:
+    flaky(Pace(100, t.clock, t.sleep), t, 5)
+
+
 def test_one_probe_closes_it_or_doubles_the_time(t: Time) -> None:
     pace = Pace(100, t.clock, t.sleep)
     open_breaker(pace)
