@@ -167,14 +167,15 @@ class Reads:
         return [DayUsage(*row) for row in rows]
 
     def period_counts(self) -> list[PeriodCount]:
-        """Billing periods with charges: how many customers' are open, closed and restated; the newest first."""
+        """Billing periods with charges: how many customers' are open, closed, restated; the newest first."""
         rows = self._rows(
             "SELECT period, countIf(newest < 0), countIf(newest = 0), countIf(newest > 0) FROM"
             " (SELECT customer, period, max(revision) AS newest, min(revision) AS charged FROM"
             " (SELECT customer, period, -1 AS revision FROM charges WHERE card != ''"
             " GROUP BY customer, period UNION ALL"
             " SELECT customer, period, toInt64(revision) FROM period_closes_current)"
-            " GROUP BY customer, period) GROUP BY period HAVING min(charged) < 0 ORDER BY period DESC LIMIT 12"
+            " GROUP BY customer, period)"
+            " GROUP BY period HAVING min(charged) < 0 ORDER BY period DESC LIMIT 12"
         )
         return [PeriodCount(str(p), int(a), int(b), int(c)) for p, a, b, c in rows]
 
