@@ -167,7 +167,7 @@ class Reads:
         return [DayUsage(*row) for row in rows]
 
     def period_counts(self) -> list[PeriodCount]:
-        """Billing periods with charges, the newest first: how many customers' are open, closed, restated."""
+        """Billing periods with charges: how many customers' are open, closed, restated; the newest first."""
         rows = self._rows(
             "SELECT period, countIf(newest < 0), countIf(newest = 0), countIf(newest > 0) FROM"
             " (SELECT customer, period, max(revision) AS newest, min(revision) AS charged FROM"

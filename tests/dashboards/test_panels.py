@@ -77,6 +77,24 @@ def test_the_search_finds_a_customer_by_a_part_of_its_name(books: Any) -> None:
     assert [value for value, _ in found.rows] == [QUOTE]
 
 
+@pytest.mark.parts
+def test_a_hundred_thousand_customers_stay_a_short_list_in_which_each_can_be_found(empty: Any) -> None:
+    empty.command(
+        "INSERT INTO catalog_customers SELECT concat('c', toString(number)), concat('Customer ', toString(number)),"
+        " 'scale', 'USD', '', 1, '' FROM numbers(100000)"
+    )
+    try:
+        for uid, board in BOARDS.items():
+            sql = dict(questions(board)).get("customer", "")
+            if sql:
+                given = selection(board, search="")
+                assert len(ask(empty, expand(sql, MONTHS, given)).rows) == 1_000, uid
+                found = ask(empty, expand(sql, MONTHS, given | {"search": "customer 99871"}))
+                assert [row[0] for row in found.rows] == ["c99871"], uid
+    finally:
+        empty.command("TRUNCATE TABLE catalog_customers")
+
+
 def rows(client: Any, uid: str, title: str, span: Range = MONTHS, **given: Value) -> list[tuple[Any, ...]]:
     for panel, target in targets(BOARDS[uid]):
         if panel["title"].startswith(title):

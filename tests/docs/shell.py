@@ -59,8 +59,9 @@ class Reader:
             time.sleep(_PAUSE)
 
     def _problem(self, block: Block) -> str:
+        shell = ["bash", "-euo", "pipefail"] if block.language == "sh" else [sys.executable]
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block.text],
+            [*shell, "-c", block.text],
             cwd=self._folder,
             env=self._env,
             capture_output=True,
