@@ -226,8 +226,8 @@ def main() -> int:
     """Start parts of its own, measure, stop them; the exit code is 0 within the bounds."""
     with tempfile.TemporaryDirectory(prefix="bench-overshoot-") as folder:
         local = Settings(home=Path(folder))
-        parts.up(local)
         try:
+            parts.up(local)
             place = {"kafka_brokers": local.brokers(), "clickhouse_url": local.clickhouse()}
             settings = own(local.model_copy(update=place))
             with running(settings, LIMITED):
