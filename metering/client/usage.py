@@ -75,7 +75,7 @@ class Usage:
         """Send one event; returns when the broker, or the buffer, has it.
 
         The same `event_id` again counts once. `decision` is what `quotas.check` said, `lease` a reservation
-        of one's own. UserError when neither broker nor buffer takes it.
+        of one's own. UserError when neither broker nor buffer takes it, or JSON cannot say it.
         """
         event: dict[str, object] = {
             "id": event_id or str(uuid.uuid4()),
@@ -88,7 +88,7 @@ class Usage:
         if held:
             event["lease"] = held
         key = self._key(customer)
-        own = self._begin(msgspec.json.encode(event), held, decision)
+        own = self._begin(_encoded(event), held, decision)
         try:
             placed = await self._send(key, event)
         except (KafkaError, OSError, TimeoutError) as error:
@@ -148,3 +148,13 @@ class Usage:
                 log.warning("usage_waits", waiting=len(self._buffer), error=repr(error))
             if sent:
                 self._buffer.strike_off(sent)
+
+
+def _encoded(event: dict[str, object]) -> bytes:
+    try:
+        return msgspec.json.encode(event)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"event `{event['id']!a}` cannot be written as JSON: {error}",
+            hint="customer, type and data are text, numbers, lists and objects; text must be valid Unicode",
+        ) from error

@@ -10,6 +10,8 @@ import pytest
 from metering.client import quotas as client_quotas
 from metering.client.quotas import Decision, Quotas, Reservation
 from metering.client.reading import ReplyReader
+from metering.client.usage import Placed, Usage
+from metering.errors import UserError
 from metering.quota.limits import ONE
 from metering.quota.local import LocalView
 from metering.quota.wire import GrantFact, LimitFact, Request, decode_request, encode
@@ -216,3 +218,17 @@ def test_names_that_make_no_sense_are_no_accident(odd: str) -> None:
 def test_a_grant_of_nothing_is_refused_by_the_owner_and_said() -> None:
     world = World()
     assert not world.owner.learn(GrantFact("g", "a", "l", "-1", world.now))
+
+
+@pytest.mark.parametrize(("customer", "data"), [("\ud800", {"units": 1}), ("acme", {"units": object()})])
+async def test_usage_that_cannot_be_written_says_so(customer: str, data: dict[str, Any]) -> None:
+    sent: list[str] = []
+
+    async def send(key: str, _: dict[str, object]) -> Placed:
+        sent.append(key)
+        return Placed(0, 0)
+
+    usage = Usage(LocalView(), lambda: catalog({"limits": LIMITS}), send, None)
+    with pytest.raises(UserError, match="cannot be written as JSON"):
+        await usage.emit(customer, "tokens", data)
+    assert not sent
