@@ -1,6 +1,5 @@
 """Lets a worker or sink say how it is: its report, its health, and the server that answers."""
 
-import asyncio
 import time
 from importlib.metadata import version
 from typing import Any
@@ -132,10 +131,3 @@ def _trace(app: Any, owner: Worker | Sink, settings: Settings) -> None:
         owner.on_stored = made.stored
     else:
         app.monitor.on_handled = made.handled
-    stop = app.on_stop
-
-    async def on_stop() -> None:
-        await stop()
-        await asyncio.to_thread(provider.shutdown)  # it sends what is left
-
-    app.on_stop = on_stop

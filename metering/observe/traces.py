@@ -89,7 +89,7 @@ class Traces:
 def provider(program: str) -> TracerProvider:
     """Sends spans by OTLP over HTTP; the variables OTEL_EXPORTER_OTLP_… of OpenTelemetry say where to."""
     about = {"service.name": f"metering-{program}", "service.version": version("metering")}
-    made = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)
+    made = TracerProvider(resource=Resource.create(about))  # what is left is sent at the end of the process
     made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return made
 

@@ -1,7 +1,6 @@
 """A worker and a sink on the real parts: their metrics, their health, their names for both."""
 
 import asyncio
-import gzip
 import json
 import os
 import shutil
@@ -13,17 +12,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
 from metering.demo.pipeline import environment
 from metering.local import process
-from metering.observe.traces import trace_id_of
 from metering.settings import Settings
 from metering.topics import apply
 from tests.demo.test_books_commands import CATALOG
@@ -49,41 +44,6 @@ def started(settings: Settings, program: str, folder: Path, **more: str) -> Iter
             except subprocess.TimeoutExpired:
                 running.kill()
                 running.wait(10)
-
-
-@contextmanager
-def collector() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """A receiver of OpenTelemetry: its address, and each span as service, name and trace."""
-    spans: list[tuple[str, str, str]] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            sent = ExportTraceServiceRequest.FromString(
-                gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body
-            )
-            for part in sent.resource_spans:
-                about = {a.key: a.value.string_value for a in part.resource.attributes}
-                spans.extend(
-                    (about["service.name"], span.name, span.trace_id.hex())
-                    for scope in part.scope_spans
-                    for span in scope.spans
-                )
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: what came is asserted."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", spans
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -140,37 +100,17 @@ def scraped(local_parts: Settings, tmp_path_factory: pytest.TempPathFactory) -> 
         }
     )
     set_up(settings, CATALOG)
-    with collector() as (address, spans):
-        traced = {"METERING_TRACE_SHARE": "1", "OTEL_EXPORTER_OTLP_ENDPOINT": address}
-        with (
-            started(settings, "worker", folder, **traced) as worker,
-            started(settings, "sink", folder, **traced) as sink,
-        ):
-            events = [event(n) for n in range(10)]
-            send(settings, *events, *events[:2], b"not an event")
-            wait_for(lambda books: books.counters().read == 13, settings, 180)
-            wait_for_status(worker, "ready")
-            wait_for_status(sink, "ready")
-            found = {
-                "worker": get(worker, "/metrics")[1],
-                "sink": get(sink, "/metrics")[1],
-                "live": str(get(worker, "/health/live")[0]),
-            }
-    return found | {"spans": json.dumps(spans), "hour": trace_id_of("a", json.loads(events[0])["time"])}
-
-
-@pytest.mark.parts
-@pytest.mark.timeout(400)
-def test_both_processes_send_the_trace_of_the_hour(scraped: dict[str, str]) -> None:
-    spans = {
-        (service, name) for service, name, trace in json.loads(scraped["spans"]) if trace == scraped["hour"]
-    }
-    assert spans >= {
-        ("metering-worker", "meter"),
-        ("metering-worker", "rate"),
-        ("metering-sink", "store events"),
-        ("metering-sink", "store charges"),
-    }
+    with started(settings, "worker", folder) as worker, started(settings, "sink", folder) as sink:
+        events = [event(n) for n in range(10)]
+        send(settings, *events, *events[:2], b"not an event")
+        wait_for(lambda books: books.counters().read == 13, settings, 180)
+        wait_for_status(worker, "ready")
+        wait_for_status(sink, "ready")
+        return {
+            "worker": get(worker, "/metrics")[1],
+            "sink": get(sink, "/metrics")[1],
+            "live": str(get(worker, "/health/live")[0]),
+        }
 
 
 @pytest.mark.parts
