@@ -90,7 +90,17 @@ def _goals(everything: Rows) -> str:
         found = goal.reached(everything)
         measured, met = (found.text, "yes" if found.is_met else "no") if found else ("not measured", "")
         text += line((goal.what, goal.wanted, measured, met))
-    return text + "\n"
+    return f"{text}\n{_hindrances(everything)}"
+
+
+def _hindrances(everything: Rows) -> str:
+    """What stands in the way of goals that are not met, and what was tried."""
+    said: dict[str, list[str]] = {}
+    for goal in GOALS:
+        found = goal.reached(everything)
+        if found is not None and not found.is_met and goal.hinders:
+            said.setdefault(goal.hinders, []).append(goal.wanted)
+    return "".join(f"**What stands in the way** of {'; '.join(w)}: {why}\n\n" for why, w in said.items())
 
 
 def _section(head: dict[str, Any], found: Sequence[Found]) -> str:
