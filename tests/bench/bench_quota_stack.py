@@ -62,8 +62,9 @@ def _envelope(numbers: "itertools.count[int]", name: bytes, now: int) -> bytes:
 def posted(view: LocalView, customer: str = "a") -> int:
     """What the client knows to be counted, in units."""
     (gate,) = view._spots[customer, "tokens"]
-    state = gate.states.get(gate.start)
-    return int(state.posted) // 1_000_000 if state is not None else 0
+    if not gate.states:
+        return 0
+    return int(gate.states[max(gate.states)].posted) // 1_000_000  # of the newest window
 
 
 def counted(view: LocalView) -> int:
