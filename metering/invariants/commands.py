@@ -1,6 +1,8 @@
 """`metering watch`: the invariants of a live deployment, once or until it is stopped."""
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Annotated
@@ -54,18 +56,25 @@ def _go_on(
         metrics.serve(port, host)
         console.print(f"metrics on http://{host}:{port}/metrics; Ctrl-C stops")
     before: list[tuple[bool, str]] = []
-    try:
-        while True:
-            began = time.monotonic()
-            findings = watching.round()
-            metrics.note(findings)
-            now = [(finding.holds, finding.unknown) for finding in findings]
-            if now != before:  # say what has changed, not the same each minute
-                tell(findings)
-            before = now
-            time.sleep(max(0.0, every - (time.monotonic() - began)))
-    except KeyboardInterrupt:
-        console.print("stopped")
+    stopped = _told_to_stop()
+    while not stopped.is_set():
+        began = time.monotonic()
+        findings = watching.round()
+        metrics.note(findings)
+        now = [(finding.holds, finding.unknown) for finding in findings]
+        if now != before:  # say what has changed, not the same each minute
+            tell(findings)
+        before = now
+        stopped.wait(max(0.0, every - (time.monotonic() - began)))
+    console.print("stopped")
+
+
+def _told_to_stop() -> threading.Event:
+    """Set by SIGINT and SIGTERM: an exception in the middle of a round can get lost where it is raised."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    return stopped
 
 
 def _show_json(findings: list[Finding]) -> None:

@@ -56,6 +56,15 @@ def test_the_program_on_the_front_page_runs(deployment: Settings, capsys: pytest
     with resumed(deployment):
         asyncio.run(program(deployment)())
         wait_for(lambda books: bool(books.charged(time.strftime("%Y-%m", time.gmtime()))), deployment)
+        assert "not served: limit_reached" in answered(deployment, capsys)
+
+
+def answered(deployment: Settings, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the program says to more than is left; of a worker that is busy, it hears that later."""
+    deadline = time.monotonic() + 90
+    while True:
         capsys.readouterr()
         asyncio.run(program(deployment, tokens="2_000_000")())
-    assert "not served: limit_reached" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        if "stale" not in said or time.monotonic() > deadline:
+            return str(said)
