@@ -6,7 +6,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from billing_sync.ledger import Ledger
-from metering.errors import UserError
+from metering.observe.server import taken
 from metering.settings import Settings
 
 DONE = ("finalized", "carried", "dropped")
@@ -78,10 +78,7 @@ class Metrics:
         try:
             start_http_server(port, addr=host, registry=self.registry)
         except OSError as error:
-            raise UserError(
-                f"metrics cannot be served on {host}:{port}: {error.strerror}",
-                hint="set METERING_METRICS_PORT to a free port, or to 0 for none",
-            ) from error
+            raise taken(host, port, error) from error
 
     def failed(self) -> None:
         """A round came to nothing."""

@@ -33,10 +33,7 @@ class Server:
             await web.TCPSite(self._runner, host, port).start()
         except OSError as error:
             await self.stop()
-            raise UserError(
-                f"metrics cannot be served on {host}:{port}: {error.strerror}",
-                hint="set METERING_METRICS_PORT to a free port, or to 0 for none",
-            ) from error
+            raise taken(host, port, error) from error
 
     async def stop(self) -> None:
         """Answer no more."""
@@ -60,3 +57,11 @@ class Server:
 def _answer(found: Health, *, is_well: bool) -> web.Response:
     text = json.dumps(found._asdict())
     return web.Response(text=text, status=200 if is_well else 503, content_type="application/json")
+
+
+def taken(host: str, port: int, error: OSError) -> UserError:
+    """What to say when the address of metrics is not ours to have."""
+    return UserError(
+        f"metrics cannot be served on {host}:{port}: {error.strerror}",
+        hint="set METERING_METRICS_PORT to a free port, or to 0 for none",
+    )

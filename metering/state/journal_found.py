@@ -1,7 +1,5 @@
 """What a reader of a journal's state topic makes of its records."""
 
-from collections.abc import Iterable
-
 import msgspec
 
 from metering.state.fold import Entry
@@ -89,12 +87,10 @@ class Found(msgspec.Struct):
                         self._keep(entry)
 
     def _pass(self, upto: int | None) -> None:
-        rest = [(key, value) for place, key, value in self._waiting if upto is None or place < upto]
-        self._waiting = []
-        self._take_passed(rest)
-
-    def _take_passed(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-        for key, value in records:
+        waiting, self._waiting = self._waiting, []
+        for place, key, value in waiting:
+            if upto is not None and place >= upto:
+                return
             if key[:1] == ENTRY:
                 self._keep(_entry(key, value))
             elif value is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from billing_sync.ledger import Ledger
 from tests.billing_sync.postgres import binaries, server
 
 KINDS = ["sqlite", *(["postgresql"] if binaries() else [])]
@@ -36,3 +37,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         connection.execute(text(f"CREATE DATABASE {name}"))
     engine.dispose()
     return url.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture
+def ledger(place: str) -> Iterator[Ledger]:
+    made = Ledger(place)
+    yield made
+    made.close()

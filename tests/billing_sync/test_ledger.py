@@ -1,7 +1,6 @@
 """The ledger on both databases: one code path, upgraded when old, refused when newer."""
 
 import sqlite3
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,13 +14,6 @@ from metering.errors import UserError
 from tests.billing_sync.world import closed
 
 NOW = 1_700_000_000
-
-
-@pytest.fixture
-def ledger(place: str) -> Iterator[Ledger]:
-    made = Ledger(place)
-    yield made
-    made.close()
 
 
 def test_a_plan_comes_back_as_it_was(ledger: Ledger) -> None:

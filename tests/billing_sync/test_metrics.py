@@ -2,7 +2,6 @@
 
 import time
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,13 +18,6 @@ from metering.settings import Settings
 from tests.billing_sync.world import closed
 
 NOW = 1_700_000_000
-
-
-@pytest.fixture
-def ledger(place: str) -> Iterator[Ledger]:
-    made = Ledger(place)
-    yield made
-    made.close()
 
 
 def test_an_empty_ledger_waits_for_nothing(ledger: Ledger) -> None:
