@@ -1,8 +1,10 @@
 # One image for every process of ours; docker-compose.yml says which command runs where.
 FROM python:3.11.13-slim-bookworm AS build
 WORKDIR /src
+# The compiler of the scanner stays in this stage.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/metering
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml hatch_build.py constraints.txt README.md LICENSE ./
 COPY metering metering
 COPY billing_sync billing_sync
 RUN /opt/metering/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[postgres,web]' \

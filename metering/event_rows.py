@@ -39,7 +39,12 @@ class Row(UsageEvent, gc=False):
 
 def is_worth_columns(values: Sequence[bytes | None]) -> bool:
     """Whether a batch is large enough for columns to be cheaper than single events."""
-    return sum(len(value or b"") for value in values) >= SMALLEST_BYTES
+    size = 0
+    for value in values:
+        size += len(value or b"")
+        if size >= SMALLEST_BYTES:
+            return True
+    return False
 
 
 Decoded = Row | list[Row] | None  # None: for the decoder of single events

@@ -83,6 +83,10 @@ class Settings(BaseSettings):
         ge=1_000,
         description="Ids of a partition kept in memory (about 20 bytes each); older ones are on disk.",
     )
+    compiled: bool = Field(
+        default=True,
+        description="Read events with the compiled scanner where it was built; results are the same.",
+    )
     max_future_seconds: int = Field(
         default=300,
         ge=0,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -84,6 +84,11 @@ class Catalog:
     _members: dict[str, dict[str, Terms]] = field(default_factory=dict)
     _timelines: dict[str, Timeline] = field(default_factory=dict)
     _grants: dict[str, tuple[Grant, ...]] = field(default_factory=dict)
+
+    @property
+    def event_types(self) -> Collection[str]:
+        """The types of events that meters read."""
+        return self._by_type.keys()
 
     def meters_for(self, event_type: str) -> tuple[Meter, ...]:
         """The meters that read events of this type; empty when none does."""

@@ -24,14 +24,37 @@ class HourlyTable:
         self._changed: set[TotalKey] = set()  # to be published
         self._unsaved: set[TotalKey] = set()
         self.moved = 0  # how often totals were replaced, or changes were taken
-        self.periods: set[str] = set()  # billing periods that hold totals
+        self._periods: set[str] = set()
         self._places: dict[tuple[str, str], list[TotalKey]] | None = None  # for `used`, once it is asked
 
-    def __len__(self) -> int:
-        return len(self._changed)
+        self._waiting: Callable[[], None] | None = None  # adds what is counted and in no total yet
+        self._waiting_totals = 0  # at most
+
+    def wait_for(self, settle: Callable[[], None], totals: int) -> None:
+        """Call this before anybody reads what was counted; it changes so many totals at most."""
+        self._waiting, self._waiting_totals = settle, totals
+
+    def settle(self) -> None:
+        """Add what waits. Only the kinds of totals are known without it: they are those of the meters."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting()
+
+    def has_changed(self, most: int) -> bool:
+        """Whether more than so many totals have changed since they were last taken."""
+        if self._waiting is not None and len(self._changed) + self._waiting_totals > most:
+            self.settle()
+        return len(self._changed) > most
+
+    @property
+    def periods(self) -> set[str]:
+        """The billing periods that hold totals."""
+        self.settle()
+        return self._periods
 
     def total(self, event: UsageEvent, found: Measure) -> Total | None:
         """The total that a measure of an event belongs to."""
+        self.settle()
         return self._totals.get(_place(event, found))
 
     def kind(self, place: TotalKey) -> Aggregation | None:
@@ -73,7 +96,7 @@ class HourlyTable:
 
     def _new(self, place: TotalKey, kind: Aggregation) -> Total:
         total = self._totals[place] = Total(kind)
-        self.periods.add(period_of(place[3]))
+        self._periods.add(period_of(place[3]))
         if self._places is not None:
             self._places.setdefault(place[:2], []).append(place)
         return total
@@ -89,6 +112,7 @@ class HourlyTable:
 
     def put(self, event: UsageEvent, found: Measure, total: Total) -> None:
         """Put a corrected total in place of the one that a measure belongs to."""
+        self.settle()
         self._totals[_place(event, found)] = total
         self.moved += 1
         self._changed.add(_place(event, found))
@@ -96,6 +120,7 @@ class HourlyTable:
 
     def used(self, customers: Iterable[str], meter: str, first: int, last: int) -> list[HourUsed]:
         """What customers used of a meter from one second until another, in rising order of the hours."""
+        self.settle()
         if self._places is None:
             self._places = {}
             for place in self._totals:
@@ -106,6 +131,7 @@ class HourlyTable:
 
     def take_records(self, topic: str, stamp: str, key_of: Callable[[TotalKey], bytes]) -> list[Output]:
         """The records of what has changed since the last call."""
+        self.settle()
         changed, self._changed = sorted(self._changed), set()
         self.moved += 1
         return [
@@ -115,18 +141,20 @@ class HourlyTable:
 
     def take_entries(self, upto: int) -> list[Entry]:
         """The entries of what has changed since the last call."""
+        self.settle()
         changed, self._unsaved = sorted(self._unsaved), set()
         self.moved += 1
         return [Entry(place_key(place), self._totals[place].saved(), upto) for place in changed]
 
     def forget(self, is_final: Callable[[str], bool], upto: int) -> list[Entry]:
         """Drop the totals of periods that no event can correct any more."""
-        final = {period for period in self.periods if is_final(period)}
+        self.settle()
+        final = {period for period in self._periods if is_final(period)}
         gone = sorted(place for place in self._totals if period_of(place[3]) in final) if final else []
         for place in gone:
             del self._totals[place]
         self.moved += 1
-        self.periods -= final
+        self._periods -= final
         self._places = None if gone else self._places
         return [Entry(place_key(place), None, upto) for place in gone]
 
@@ -135,7 +163,7 @@ class HourlyTable:
         customer, meter, hour, *rest = msgspec.json.decode(raw)
         place = (customer, meter, tuple(zip(rest[::2], rest[1::2], strict=True)), hour)
         self._totals[place] = Total.restored(value)
-        self.periods.add(period_of(hour))
+        self._periods.add(period_of(hour))
 
 
 def _place(event: UsageEvent, found: Measure) -> TotalKey:

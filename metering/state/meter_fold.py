@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from metering.catalog.resolved import Catalog
-from metering.event_rows import Rows, is_worth_columns
+from metering.event_rows import is_worth_columns
 from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
 from metering.quota.saved import is_entry
 from metering.records import Approved, Restatement, Watermark, encode, key, version
@@ -32,6 +32,7 @@ from metering.state.measure import Measure, measure, refuse
 from metering.state.meter_rules import Counters, MeterHeader, MeterRules, Snapshot
 from metering.state.quota_part import QuotaPart
 from metering.state.row_batch import RowBatch
+from metering.state.row_facts import facts_of
 from metering.state.row_groups import RowGroups
 
 MOST_RUNS = 20  # of a chunk; behind that, what is left of it is folded event by event
@@ -82,6 +83,8 @@ class MeterFold:
                 self.offset = self._first_unsaved = chunk.first
             assert chunk.first == self.offset, f"gap: at {self.offset}, chunk from {chunk.first}"
             self._revision = catalog.revision
+            if self._groups is not None and self._groups.catalog is not catalog:
+                self._table.settle()
             self._seen.advance(chunk.appended)
             if self.quotas is not None:
                 self.quotas.advance(chunk.appended, catalog)
@@ -108,8 +111,8 @@ class MeterFold:
     def _fold_rows(self, chunk: Chunk, catalog: Catalog) -> None:
         """Fold a chunk in runs of rows; what is special in it event by event, each record as a whole."""
         self._groups = self._groups_under(catalog)
-        rows = Rows(chunk.values)
-        batch = RowBatch(rows, self._groups, self._table, chunk.appended + self.rules.max_future_ms)
+        facts = facts_of(chunk.values, self._groups)
+        batch = RowBatch(facts, self._groups, self._table, chunk.appended + self.rules.max_future_ms)
         batch.look_at_others(lambda event: self._admission.misplaced(event, chunk.appended, catalog))
         batch.identify(self._seen)
         self._known_before = batch.known
@@ -118,9 +121,9 @@ class MeterFold:
             oldest = max(self._open_from, self._seen.forgotten_before + self.rules.max_future_ms)
             first, behind = batch.next_special(start, oldest, self._closes_at)
             self._fold_run(batch, start, first, chunk)
-            start = behind if run < MOST_RUNS - 1 else len(rows)
+            start = behind if run < MOST_RUNS - 1 else len(batch)
             self._fold_singly(batch, first, start, chunk, catalog)
-            if start == len(rows):
+            if start == len(batch):
                 return
 
     def _groups_under(self, catalog: Catalog) -> RowGroups:
@@ -129,8 +132,10 @@ class MeterFold:
         renewed = quotas.renewed if quotas is not None else 0
         if groups is not None and groups.is_for(catalog, renewed):
             return groups
+        self._table.settle()
         is_watched = quotas.is_watched if quotas is not None else None
-        return RowGroups(self._table, catalog, self._admission.is_ours, is_watched, renewed)
+        ours, compiled = self._admission.is_ours, self.rules.compiled
+        return RowGroups(self._table, catalog, ours, is_watched, renewed, compiled=compiled)
 
     def _fold_run(self, batch: RowBatch, start: int, stop: int, chunk: Chunk) -> None:
         tally = batch.tally(start, stop, self.watermark)
@@ -149,10 +154,10 @@ class MeterFold:
         if start < stop:
             self._seen.settle()  # a correction may be of a row of this chunk
         for row in range(start, stop):
-            self._fold_item(batch.rows.item(row), batch.identities[row], chunk, catalog)
+            self._fold_item(batch.rows.item(row), batch.identity(row), chunk, catalog)
             if row + 1 == len(value_of) or value_of[row + 1] != value_of[row]:
                 self._end_record(chunk.offsets[value_of[row]] + 1)
-        batch.known.update(self._seen.added_singly)
+        batch.learn(self._seen.added_singly)
 
     def adopt(self, catalog: Catalog) -> None:
         """Totals do not depend on prices; a new revision counts from the next record on. Quotas do."""
@@ -330,7 +335,7 @@ class MeterFold:
     @property
     def is_heavy(self) -> bool:
         """Whether so much has changed that it should be made durable before more is folded."""
-        return len(self._table) > HEAVY_TOTALS or self._letters.is_heavy
+        return self._table.has_changed(HEAVY_TOTALS) or self._letters.is_heavy
 
     @property
     def has_open_periods(self) -> bool:

@@ -11,7 +11,10 @@ from metering.state.quota_part import QuotaRules
 
 @dataclass(frozen=True)
 class MeterRules:
-    """What a deployment chooses; equal on every worker, because a fold's result depends on it."""
+    """What a deployment chooses; equal on every worker, because a fold's result depends on it.
+
+    Only `compiled` may differ: the same events read by the compiled scanner, where it was built, or not.
+    """
 
     partition: int
     partitions: int
@@ -21,6 +24,7 @@ class MeterRules:
     epoch: int = 1
     grace_hours: int = 24
     max_future_ms: int = 300_000
+    compiled: bool = True
     quotas: QuotaRules | None = None  # none are kept where usage is folded only to be looked at
 
 

@@ -48,6 +48,7 @@ def _meter_rules(settings: Settings, partition: int) -> MeterRules:
         epoch=settings.epoch,
         grace_hours=settings.close_grace_hours,
         max_future_ms=settings.max_future_seconds * 1_000,
+        compiled=settings.compiled,
         quotas=QuotaRules(names.quota_state, names.quota_events, names.quota_replies, settings.quota_lag_ms),
     )
 

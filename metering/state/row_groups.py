@@ -4,9 +4,13 @@ A group is made once, by the rules of `measure`, `misplaced` and `uncountable`, 
 do not give one answer for the whole hour, or an event has to be counted by itself, there is no group.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from metering import native
 from metering.catalog.resolved import Catalog, Meter
 from metering.events import TICK_TYPE
 from metering.rating.usage import Aggregation, Dimensions
@@ -14,7 +18,11 @@ from metering.state.amendments import RESERVED
 from metering.state.calendar import HOUR_MS
 from metering.state.hourly_table import HourlyTable, TotalKey
 from metering.state.measure import is_dimension
+from metering.state.row_sums import Int64s, Numbers, Sums, Uses, how_of
 from metering.state.totals import Total
+
+if TYPE_CHECKING:
+    from metering.native.scan import Place, Scanner
 
 Path = tuple[str, ...]
 NONE = -1  # no group: see `measure`
@@ -33,6 +41,19 @@ class Layout(NamedTuple):
     texts: tuple[Path, ...]
     numbers: tuple[tuple[Path, int], ...]
     known: dict[tuple[object, ...], int]
+
+    @property
+    def uses(self) -> Uses:
+        """How each number is used; one may be in more than one way."""
+        found = ((self.number_of(meter), how_of(meter.aggregation)) for meter in self.meters)
+        return tuple(dict.fromkeys((which, how) for which, how in found if which is not None))
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the scanner can read it: few fields, none of them inside another."""
+        fields = (*self.texts, *(path for path, _ in self.numbers))
+        most = native.scan.MOST_FIELDS_READ if native.scan is not None else 0
+        return max(len(self.texts), len(self.numbers)) <= most and all(len(path) == 1 for path in fields)
 
     def number_of(self, meter: Meter) -> int | None:
         """Which of the numbers a meter adds up; None for one that counts events."""
@@ -70,6 +91,8 @@ class RowGroups:
         is_ours: Callable[[str], bool],
         is_watched: Callable[[str], bool] | None = None,
         renewed: int = 0,
+        *,
+        compiled: bool = True,
     ) -> None:
         self.catalog = catalog
         self._table = table
@@ -78,7 +101,59 @@ class RowGroups:
         self._renewed = renewed
         self._layouts: dict[str, Layout | None] = {}
         self.groups: list[Group] = []
+        self._places = 0  # totals of all groups
         self._made = 0  # groups and places without one: both are kept
+        self.scanned: list[Layout] = []  # what the scanner reads
+        self.scanner = self._scanner() if compiled and native.scan is not None else None
+        self._number_of = np.empty(0, np.int64)  # the group of each place that the scanner has met
+        self._met = 0
+        self._sums = Sums()
+
+    def add(
+        self,
+        groups: Int64s,
+        digests: NDArray[np.uint64],
+        late: Int64s | None,
+        numbers: Sequence[Numbers],
+        uses: Uses,
+    ) -> None:
+        """Add rows of these groups; they are in their totals as soon as somebody reads these."""
+        if not self._sums.has_room(numbers, uses, len(groups)):
+            self._table.settle()
+        self._sums.add(groups, digests, late, numbers, uses)
+        self._table.wait_for(self._settle, self._places)
+
+    def _settle(self) -> None:
+        self._sums.settle(self.groups, self._table)
+
+    def _scanner(self) -> "Scanner | None":
+        """A scanner for the types whose events have all that is read at their top."""
+        assert native.scan is not None
+        for event_type in self.catalog.event_types:
+            layout = self.layout(event_type)
+            if layout is not None and layout.is_flat and len(self.scanned) < native.scan.MOST_TYPES_READ:
+                self.scanned.append(layout)
+        wanted = [
+            (
+                one.event_type,
+                tuple(text for (text,) in one.texts),
+                tuple((key, n) for (key,), n in one.numbers),
+            )
+            for one in self.scanned
+        ]
+        return native.scan.Scanner(wanted) if wanted else None
+
+    def learn(self, fresh: "list[Place]") -> NDArray[np.int64]:
+        """The group of each place that the scanner has met, with those that are new."""
+        behind = self._met + len(fresh)
+        if behind > len(self._number_of):
+            self._number_of = np.resize(self._number_of, 2 * behind)
+        for kind, customer, hour, texts in fresh:
+            layout, place = self.scanned[kind], (customer, hour, *texts)
+            number = layout.known.get(place)
+            self._number_of[self._met] = self.make(layout, place) if number is None else number
+            self._met += 1
+        return self._number_of
 
     def is_for(self, catalog: Catalog, renewed: int) -> bool:
         """Whether the groups are right under a catalog and what quotas watch; too many are made anew."""
@@ -116,6 +191,7 @@ class RowGroups:
         if found is not None:
             number = len(self.groups)
             self.groups.append(found)
+            self._places += len(found.numbers)
         layout.known[place] = number
         self._made += 1
         return number

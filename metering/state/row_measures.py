@@ -11,24 +11,21 @@ from metering.event_rows import Rows
 from metering.state.calendar import HOUR_MS, HOUR_SECONDS
 from metering.state.measure import LARGEST_INTEGER, ONE, at_path, plain_number, text_of
 from metering.state.row_groups import NONE, Layout, Path, RowGroups
-
-Int64s = NDArray[np.int64]
-_LARGEST_SUM = (1 << 63) - 1
-
-
-class Numbers(NamedTuple):
-    """A column of quantities, `unit` micro-units each; -1 where there is none. Any sum fits 64 bits."""
-
-    column: Int64s
-    unit: int
+from metering.state.row_sums import LARGEST_SUM, Int64s, Numbers, Uses
 
 
 class Part(NamedTuple):
-    """The rows of one type, with their groups (NONE: by themselves) and numbers."""
+    """The rows of one type, with their groups (NONE: by themselves), numbers, and how these are used."""
 
     rows: NDArray[np.intp]
     groups: Int64s
     numbers: tuple[Numbers, ...]
+    uses: Uses
+
+    def chosen(self, stays: NDArray[np.bool_], place: NDArray[np.intp]) -> "Part":
+        """Only the rows that stay, under their new places."""
+        numbers = tuple(Numbers(number.column[stays], number.unit) for number in self.numbers)
+        return Part(place[self.rows[stays]], self.groups[stays], numbers, self.uses)
 
 
 def measure_rows(rows: Rows, groups: RowGroups) -> list[Part]:
@@ -79,7 +76,7 @@ class _Columns:
             column = self._numbers(path, scale)
             codes[column.column < 0] = NONE
             numbers.append(column)
-        return Part(self._places, codes, tuple(numbers))
+        return Part(self._places, codes, tuple(numbers), layout.uses)
 
     def _found(self, layout: Layout, texts: list[list[str]]) -> list[int | None]:
         return list(map(layout.known.get, zip(self._customers, self._hours, *texts, strict=True)))
@@ -99,7 +96,7 @@ class _Columns:
             else:
                 return _safe(np.where(column < LARGEST_INTEGER, column, -1), ONE)
         read = [plain_number(value, scale) for value in values]
-        return _safe(np.array([value if value <= _LARGEST_SUM else -1 for value in read], np.int64), 1)
+        return _safe(np.array([value if value <= LARGEST_SUM else -1 for value in read], np.int64), 1)
 
     def _values(self, path: Path) -> list[Any]:
         if len(path) == 1:
@@ -110,22 +107,11 @@ class _Columns:
         return [at_path(data, path) for data in self._datas]
 
 
+def whole_or_micro(whole: Int64s, micro: Int64s) -> Numbers:
+    """A column of whole numbers where all are, or else of micro-units; -1 where there is none."""
+    return _safe(micro, 1) if len(whole) and whole.min() < 0 else _safe(whole, ONE)
+
+
 def _safe(column: Int64s, unit: int) -> Numbers:
     """Numbers that are too large to be added up in 64 bits are left out."""
-    return Numbers(np.where(column <= _LARGEST_SUM // max(1, len(column)), column, -1), unit)
-
-
-def sums_of(groups: Int64s, column: NDArray[Any], count: int) -> list[int]:
-    """The sum of a column for each of `count` groups, in its own type: unsigned ones wrap around."""
-    sums = np.zeros(count, column.dtype)
-    np.add.at(sums, groups, column)
-    found: list[int] = sums.tolist()
-    return found
-
-
-def extremes_of(groups: Int64s, column: Int64s, count: int, *, largest: bool) -> list[int]:
-    """The largest or smallest of a column for each of `count` groups; each group has some."""
-    extremes = np.full(count, -1 if largest else _LARGEST_SUM, np.int64)
-    (np.maximum if largest else np.minimum).at(extremes, groups, column)
-    found: list[int] = extremes.tolist()
-    return found
+    return Numbers(np.where(column < LARGEST_SUM // max(1, len(column)), column, -1), unit)

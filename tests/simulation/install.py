@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from metering import event_rows, quota_service, sink, worker
+from metering import event_rows, native, quota_service, sink, worker
 from metering.catalog.resolved import excerpt
 from metering.recovery import evidence
 from metering.sinks import writer
@@ -132,6 +132,7 @@ def installed(world: World) -> Iterator[None]:
         (store, "WriteBatch", disk.WriteBatch),
         (store, "ReadOptions", object),
         (store, "_options", lambda: None),
+        (native, "scan", jitter.choice([native.scan, None])),
         (event_rows, "SMALLEST_BYTES", jitter.choice([1, 600, event_rows.SMALLEST_BYTES])),
         *((module, "log", log) for module in (worker, quota_service, sink, writer, checkpoint, publish)),
     ]

@@ -19,7 +19,7 @@ from metering.state.meter_fold import MeterFold
 from metering.state.meter_rules import MeterRules
 from metering.state.partitioning import partition_of
 from metering.state.quota_part import QuotaRules
-from metering.state.row_batch import contents_of
+from metering.state.row_facts import contents_of
 from tests.state.folding import HOUR, START, catalog, chunk, event
 
 METERS = """
@@ -175,9 +175,10 @@ class Mixture:
         return usual if self.chance.random() > self.strange / 5 else self.chance.choice(strange)
 
 
-def folded(made: Batches, *, columns: bool) -> tuple[Any, ...]:
+def folded(made: Batches, *, columns: bool, compiled: bool = False) -> tuple[Any, ...]:
     """All that a fold comes to: its changes at each checkpoint, counters and watermark."""
-    fold = MeterFold(MeterRules(OURS, PARTITIONS, "events", "hourly", "rejected", quotas=QUOTAS))
+    rules = MeterRules(OURS, PARTITIONS, "events", "hourly", "rejected", compiled=compiled, quotas=QUOTAS)
+    fold = MeterFold(rules)
     changes: list[Changes | None] = []
     offset, appended = 0, START + 7 * HOUR
     with patch.object(module, "is_worth_columns", lambda found: columns and bool(found)):
@@ -199,6 +200,13 @@ def folded(made: Batches, *, columns: bool) -> tuple[Any, ...]:
 def test_columns_come_to_what_single_events_come_to(seed: int) -> None:
     made = Mixture(seed).batches()
     assert folded(made, columns=True) == folded(made, columns=False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_the_compiled_scanner_comes_to_what_single_events_come_to(seed: int) -> None:
+    made = Mixture(seed).batches()
+    assert folded(made, columns=True, compiled=True) == folded(made, columns=False)
 
 
 @settings(max_examples=60, deadline=None)
