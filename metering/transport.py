@@ -9,7 +9,7 @@ version, and `tests/test_transport_contract.py` fails when one of these names ch
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -106,14 +106,16 @@ class ChunkRecords(kafka_fetcher.PartitionRecords):  # type: ignore[misc]  # aio
             if batch.is_control_batch:
                 yield Chunk(first, batch.next_offset, (), (), batch.max_timestamp)
                 continue
-            records = [(r.offset, r.value) for r in batch if r.offset >= first]
-            yield Chunk(
-                first,
-                batch.next_offset,
-                [offset for offset, _ in records],
-                [value for _, value in records],
-                batch.max_timestamp,
-            )
+            yield Chunk(first, batch.next_offset, *_from(first, batch), batch.max_timestamp)
+
+
+def _from(first: int, batch: Any) -> tuple[Sequence[int], list[bytes | None]]:
+    """The offsets and values of a record batch, from an offset on."""
+    records = list(batch)
+    if records and records[0].offset == first and len(records) == batch.next_offset - first:
+        return range(first, batch.next_offset), [record.value for record in records]  # no holes
+    kept = [record for record in records if record.offset >= first]
+    return [record.offset for record in kept], [record.value for record in kept]
 
 
 # Replaced at import: the fetcher task unpacks records, and a batch of the old kind cannot be told
