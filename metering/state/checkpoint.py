@@ -244,6 +244,9 @@ class DurableFold:
 def pieces(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
     """Cut large fetches, so that memory and checkpoints stay bounded whatever is sent."""
     for chunk in chunks:
+        if len(chunk.values) <= PIECE_VALUES and sum(map(len, filter(None, chunk.values))) < PIECE_BYTES:
+            yield [chunk]
+            continue
         start, size = 0, 0
         for index, value in enumerate(chunk.values):
             size += len(value or b"")

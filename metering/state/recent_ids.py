@@ -10,10 +10,11 @@ import numpy as np
 from metering.state.id_file import Found, IdFilter, Ids, Ints, SortedIds
 
 _SMALLEST_FILTER = 1 << 12  # ids
+_JOINED = 4  # runs at a time: fewer mean more sorting, more mean more looking
 
 
 class RecentIds:
-    """The ids of some days; each day is a few sorted runs, of which a later one is at most half as long."""
+    """The ids of some days; each day is a few sorted runs, of which no four are of like length."""
 
     def __init__(self) -> None:
         self._runs: dict[int, list[SortedIds]] = {}
@@ -33,8 +34,8 @@ class RecentIds:
         """Take ids, none of which is here already."""
         runs = self._runs.setdefault(day, [])
         runs.append(SortedIds.of(ids))
-        while len(runs) > 1 and len(runs[-2]) <= 2 * len(runs[-1]):
-            runs[-2:] = [SortedIds.joined(runs[-2:])]
+        while len(runs) >= _JOINED and len(runs[-_JOINED]) <= _JOINED * len(runs[-1]):
+            runs[-_JOINED:] = [SortedIds.joined(runs[-_JOINED:])]
         self._count += len(ids.high)
         if self._count > self._room:
             self._renew_filter()

@@ -40,13 +40,8 @@ class Layout(NamedTuple):
     meters: tuple[Meter, ...]
     texts: tuple[Path, ...]
     numbers: tuple[tuple[Path, int], ...]
+    uses: Uses
     known: dict[tuple[object, ...], int]
-
-    @property
-    def uses(self) -> Uses:
-        """How each number is used; one may be in more than one way."""
-        found = ((self.number_of(meter), how_of(meter.aggregation)) for meter in self.meters)
-        return tuple(dict.fromkeys((which, how) for which, how in found if which is not None))
 
     @property
     def is_flat(self) -> bool:
@@ -57,9 +52,11 @@ class Layout(NamedTuple):
 
     def number_of(self, meter: Meter) -> int | None:
         """Which of the numbers a meter adds up; None for one that counts events."""
-        if meter.aggregation == "count":
-            return None
-        return next(n for n, (path, _) in enumerate(self.numbers) if path == meter.value_path)
+        return None if meter.aggregation == "count" else _place_of(meter, self.numbers)
+
+
+def _place_of(meter: Meter, numbers: tuple[tuple[Path, int], ...]) -> int:
+    return next(place for place, (path, _) in enumerate(numbers) if path == meter.value_path)
 
 
 class Group:
@@ -179,7 +176,10 @@ class RowGroups:
                 return None
             if meter.aggregation != "count":
                 scales[meter.value_path] = min(meter.scale, scales.get(meter.value_path, meter.scale))
-        return Layout(event_type, meters, tuple(sorted(texts)), tuple(scales.items()), {})
+        numbers = tuple(scales.items())
+        added = [meter for meter in meters if meter.aggregation != "count"]
+        uses = dict.fromkeys((_place_of(meter, numbers), how_of(meter.aggregation)) for meter in added)
+        return Layout(event_type, meters, tuple(sorted(texts)), numbers, tuple(uses), {})
 
     def make(self, layout: Layout, place: tuple[object, ...]) -> int:
         """The number of a new group, or NONE."""
