@@ -6,7 +6,7 @@ READY := .venv/.ready
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
-$(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard metering/native/*.p*)
+$(READY): pyproject.toml constraints.txt hatch_build.py $(wildcard metering/native/*.p* metering/native/*.h)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,web,dev,docs]'
 	@touch $(READY)

@@ -28,7 +28,9 @@ class ScannerHook(BuildHookInterface[Any]):
         build_data["pure_python"], build_data["infer_tag"] = False, True
 
     def _compile(self) -> None:
-        extension = Extension("metering.native.scan", [SOURCE], extra_compile_args=["-O3", "-g0"])
+        folder_of = str(Path(SOURCE).parent)
+        options = {"include_dirs": [folder_of], "extra_compile_args": ["-O3", "-g0"]}
+        extension = Extension("metering.native.scan", [SOURCE], **options)
         with tempfile.TemporaryDirectory() as folder:
             modules = cythonize([extension], build_dir=folder, quiet=True)
             command = Distribution({"ext_modules": modules}).get_command_obj("build_ext")

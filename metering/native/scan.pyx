@@ -10,13 +10,18 @@ import sys
 
 import numpy as np
 
-cimport cython
 from cpython.dict cimport PyDict_GetItem
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_CheckExact
 from cpython.long cimport PyLong_AsLong
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy
 
-include "digests.pxi"
+cdef extern from "digests.h" nogil:
+    void blake2b_12(const uint8_t *text, Py_ssize_t size, uint8_t *out)
+    void fill_crc()
+    uint32_t crc32(uint32_t crc, const uint8_t *text, Py_ssize_t size)
+
 include "json.pxi"
 
 cdef enum:
@@ -34,7 +39,7 @@ MOST_TYPES_READ, MOST_FIELDS_READ = MOST_TYPES, MOST_FIELDS  # of a scanner
 
 if sys.byteorder != "little":
     raise ImportError("the scanner was written for little-endian machines")
-fill_tables()
+fill_crc()
 fill_json_tables()
 
 
