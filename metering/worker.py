@@ -106,6 +106,7 @@ class Worker:
                 self._released.pop(tp).close()
             for tp in self._owned.keys() - tps:  # loaded when it was on its way to somebody else
                 self._owned.pop(tp).close()
+            gc.disable()  # a state is millions of objects and no garbage
             for tp in (tp for tp in tps - self._owned.keys() if tp.topic in self._journals):
                 durable = await self._take_over(tp)
                 catalog = await self._wait_for_catalog(durable.revision)
@@ -118,6 +119,7 @@ class Worker:
             die("state_not_loaded", error)
         finally:
             self._loading -= 1
+            gc.enable()
         gc.freeze()  # the states stay: looking through them for garbage is wasted time
         self._awake = time.monotonic()
         offsets = {tp: offset for tp, offset in starts if offset is not None}

@@ -15,6 +15,7 @@ def hour_of(at: int) -> int:
 
 
 @lru_cache(maxsize=65_536)
+@lru_cache(maxsize=4_096)
 def period_of(hour: int) -> str:
     """The billing period of an hour (epoch seconds)."""
     return datetime.fromtimestamp(hour, UTC).strftime("%Y-%m")

@@ -407,7 +407,9 @@ class MeterFold:
             assert entry.value is not None
             if is_entry(entry.key):
                 of_quotas.append((entry.key, entry.value))
-            elif not any(held.restore(entry.key, entry.value) for held in (self._amending, self._held)):
+            elif not (
+                self._amending.restore(entry.key, entry.value) or self._held.restore(entry.key, entry.value)
+            ):
                 self._table.restore(entry.key, entry.value)
         if self.quotas is not None:
             self.quotas.restore(header.quotas, of_quotas)

@@ -23,12 +23,19 @@ CUSTOMER_AT = {
     **dict.fromkeys(("use", "row", "error", "carry", "closed", "began", "posted", "revision"), 0),
     **dict.fromkeys(("close", "terms"), None),
 }
+_OF_SLOTS = frozenset({"use", "row", "error"})
 _NOTHING: Mapping[Any, Any] = {}
 
 
 class _Held(NamedTuple):
     use: HourUse
     version: int
+
+
+class _Saved(NamedTuple):
+    kind: str
+    place: list[Any]
+    value: bytes
 
 
 class RateState:
@@ -43,11 +50,13 @@ class RateState:
         self._revisions: dict[Slot, tuple[int, int]] = {}  # restatements so far; version of the last
         self.books = ClosedBooks()
         self._entries: dict[bytes, bytes | None] = {}
+        self._saved: dict[Slot, list[_Saved]] = {}  # taken over and not read yet: most are never asked for
 
     # -- usage -----------------------------------------------------------------------------------
 
     def keep(self, slot: Slot, use: HourUse, version: int) -> bool:
         """Keep a total unless a newer one is known; whether it was kept."""
+        self._read(slot)
         place = (use.hour, use.meter, use.dimensions)
         known = self._uses.get(slot, _NOTHING).get(place)
         if known is not None and known.version >= version:
@@ -58,21 +67,23 @@ class RateState:
 
     def uses(self, slot: Slot) -> list[HourUse]:
         """The usage of a customer's period."""
+        self._read(slot)
         return [held.use for held in self._uses.get(slot, _NOTHING).values()]
 
     def slots(self) -> set[Slot]:
         """Every customer's period that is open."""
-        found = self._uses.keys() | self._rows.keys() | self._errors.keys()
+        found = self._uses.keys() | self._rows.keys() | self._errors.keys() | self._saved.keys()
         return {slot for slot in found if slot.period not in self.closed and self.is_known(slot)}
 
     def is_known(self, slot: Slot) -> bool:
         """Whether anything is used or charged in it; what was taken back leaves no trace."""
-        return any(table.get(slot) for table in (self._uses, self._rows, self._errors))
+        return any(table.get(slot) for table in (self._saved, self._uses, self._rows, self._errors))
 
     # -- rows and errors -------------------------------------------------------------------------
 
     def rows(self, slot: Slot) -> Mapping[Place, Row]:
         """Published rows by price and hour."""
+        self._read(slot)
         return self._rows.get(slot, _NOTHING)
 
     def row(self, slot: Slot, place: Place) -> Row | None:
@@ -89,26 +100,31 @@ class RateState:
 
     def set_row(self, slot: Slot, place: Place, row: Row) -> None:
         """Remember a row that is being published."""
+        self._read(slot)
         self._rows.setdefault(slot, {})[place] = row
         value = (str(row.amount), str(row.quantity), row.currency, row.content, row.what, row.touched)
         self._set(key("row", *slot, *place), value)
 
     def drop_row(self, slot: Slot, place: Place) -> None:
         """Forget a row that is being taken back."""
+        self._read(slot)
         del self._rows[slot][place]
         self._entries[key("row", *slot, *place)] = None
 
     def errors(self, slot: Slot) -> Mapping[Place, str]:
         """What was published of each meter and hour without a price."""
+        self._read(slot)
         return self._errors.get(slot, _NOTHING)
 
     def set_error(self, slot: Slot, place: Place, content: str) -> None:
         """Remember an error that is being published."""
+        self._read(slot)
         self._errors.setdefault(slot, {})[place] = content
         self._set(key("error", *slot, *place), (content,))
 
     def drop_error(self, slot: Slot, place: Place) -> None:
         """Forget an error that is being withdrawn."""
+        self._read(slot)
         del self._errors[slot][place]
         self._entries[key("error", *slot, *place)] = None
 
@@ -116,6 +132,8 @@ class RateState:
 
     def forget(self, period: str) -> None:
         """Drop the usage and rows of a closed period that is beyond the horizon of corrections."""
+        for slot in [slot for slot in self._saved if slot.period == period]:
+            self._read(slot)
         for slot in [slot for slot in self._uses if slot.period == period]:
             for held in self._uses.pop(slot).values():
                 self._entries[_use_key(slot, held.use)] = None
@@ -175,12 +193,19 @@ class RateState:
         return entries
 
     def restore(self, entries: Iterable[Entry]) -> None:
-        """Take over a durable copy."""
+        """Take over a durable copy; what belongs to a slot is read when the slot is asked for."""
         for entry in entries:
             assert entry.value is not None
             kind, *place = msgspec.json.decode(entry.key)
-            if not self.books.restore(kind, place, entry.value):
+            if kind in _OF_SLOTS:
+                slot = Slot(place[0], place[1])
+                self._saved.setdefault(slot, []).append(_Saved(kind, place, entry.value))
+            elif not self.books.restore(kind, place, entry.value):
                 self._restore_entry(kind, place, msgspec.msgpack.decode(entry.value))
+
+    def _read(self, slot: Slot) -> None:
+        for kind, place, value in self._saved.pop(slot, ()):
+            self._restore_entry(kind, place, msgspec.msgpack.decode(value))
 
     def _restore_entry(self, kind: str, place: list[Any], value: list[Any]) -> None:
         if kind == "close":

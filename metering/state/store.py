@@ -62,6 +62,7 @@ class _Position(msgspec.Struct, frozen=True):
 
 
 _pack = msgspec.msgpack.encode
+_numbered = msgspec.msgpack.Decoder(tuple[int, bytes]).decode
 
 
 class Store:
@@ -165,7 +166,7 @@ class Store:
     def entry(self, place: bytes) -> Entry:
         """One entry as it is now; without a value when there is none."""
         found = self._db.get(_ENTRY + place)
-        version, body = msgspec.msgpack.decode(found, type=tuple[int, bytes]) if found else (0, None)
+        version, body = _numbered(found) if found else (0, None)
         return entry_of(Entry(place, body, version), self._epoch)
 
     def load(self) -> Saved | None:
@@ -189,13 +190,13 @@ class Store:
 
     def _entries(self) -> Iterator[Entry]:
         for found, value in self._scan(_ENTRY):
-            version, body = msgspec.msgpack.decode(value, type=tuple[int, bytes])
+            version, body = _numbered(value)
             yield entry_of(Entry(found[1:], body, version), self._epoch)
 
     def _segments(self) -> Iterator[Segment]:
         for found, value in self._scan(_SEGMENT):
             _, day, first = _SEGMENT_KEY.unpack(found)
-            upto, ids = msgspec.msgpack.decode(value, type=tuple[int, bytes])
+            upto, ids = _numbered(value)
             yield segment_of(Segment(day, first, upto, ids), self._epoch)
 
     def _scan(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
