@@ -16,12 +16,16 @@ _PACKAGES = ("faust-streaming", "aiokafka", "rocksdict", "msgspec", "numpy", "ch
 
 
 class Usage(NamedTuple):
-    """CPU seconds of a process with all its threads, its memory and its peak (MiB), and when."""
+    """CPU seconds of a process with all its threads, its memory and its peak (MiB), and when.
+
+    `own` leaves mapped files out: the system takes those pages back when it needs them.
+    """
 
     cpu: float
     rss: float
     peak: float
     at: float
+    own: float
 
 
 def usage_of(pid: int) -> Usage:
@@ -32,8 +36,8 @@ def usage_of(pid: int) -> Usage:
         line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
     )
     # A process that has just ended has no memory any more.
-    rss, peak = (int(sizes.get(name, "0").split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
-    return Usage(cpu, rss, peak, time.time())
+    rss, peak, own = (int(sizes.get(n, "0").split()[0]) / 1024 for n in ("VmRSS", "VmHWM", "RssAnon"))
+    return Usage(cpu, rss, peak, time.time(), own)
 
 
 def calibrate() -> float:

@@ -11,6 +11,7 @@ from bench.progress import GroupProgress
 from bench.results import Found
 from bench.verify import Verdict, verify
 from bench.worker import ASSIGNED, GATE, Died, Durable, Worker, folder_bytes, running
+from metering import native
 from metering.catalog.load import load_texts
 from metering.catalog.publish import publish
 from metering.settings import Settings
@@ -26,7 +27,7 @@ _SERIES = 200  # points kept of a curve
 
 @dataclass
 class Curve:
-    """Durable records and memory (MiB) over time (epoch s)."""
+    """Durable records and memory (MiB, without mapped files) over time (epoch s)."""
 
     times: list[float]
     records: list[int]
@@ -39,21 +40,22 @@ def put_in_force(deployment: Settings, customers: int, extra: str = "") -> None:
     asyncio.run(publish(deployment.brokers(), Names(deployment).catalog, catalog))
 
 
-def durable(world: World, row: str, load: Load, workers: int = 1) -> Found:
+def durable(world: World, row: str, load: Load, workers: int = 1, *, compiled: bool = True) -> Found:
     """Fold a load that waits in Kafka with new workers; everything is verified at the end.
 
     A worker that was frozen for long ends by itself: on an overloaded machine the row begins anew.
     """
     for _ in range(_TRIES - 1):
         try:
-            return _durable(world, row, load, workers)
+            return _durable(world, row, load, workers, compiled=compiled)
         except Died as died:
             world.tell(f"[yellow]{row} begins anew:[/] {str(died).splitlines()[-1]}")
-    return _durable(world, row, load, workers)
+    return _durable(world, row, load, workers, compiled=compiled)
 
 
-def _durable(world: World, row: str, load: Load, workers: int) -> Found:
+def _durable(world: World, row: str, load: Load, workers: int, *, compiled: bool) -> Found:
     deployment, expected = world.deployment(load.partitions), Expected()
+    deployment = deployment.model_copy(update={"compiled": compiled})
     names = [f"worker-{n + 1}" for n in range(workers)]
     with running(deployment, *names) as processes:
         world.fill(deployment, load, expected)
@@ -122,7 +124,7 @@ def follow(deployment: Settings, processes: list[Worker], records: int) -> Curve
         for at, count in watch.watch(processes, seconds):
             curve.times.append(at)
             curve.records.append(count)
-            curve.rss.append(sum(one.usage().rss for one in processes))
+            curve.rss.append(sum(one.usage().own for one in processes))
     return curve
 
 
@@ -155,4 +157,5 @@ def worker_settings(deployment: Settings) -> dict[str, object]:
     return {
         "checkpoint_seconds": deployment.checkpoint_seconds,
         "memory_ids": deployment.memory_ids,
+        "compiled": deployment.compiled and native.scan is not None,
     }

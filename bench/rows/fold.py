@@ -8,13 +8,15 @@ from bench.place import World
 from bench.results import Found
 
 OURS = "durable path"
+PLAIN = "plain Python: the durable path without the compiled scanner"
 _CATCH_UP = 10  # times the events of the other rows
 
 
 def durable(world: World, options: Options) -> Iterator[Found]:
-    """All ids new, lz4, one worker."""
+    """All ids new, lz4, one worker; then the same without the compiled scanner."""
     for _ in range(options.repeats):
         yield measure(world, OURS, options.loaded())
+        yield measure(world, PLAIN, options.loaded(), compiled=False)
 
 
 def mixed(world: World, options: Options) -> Iterator[Found]:

@@ -9,7 +9,7 @@ from bench.peers.catalog import PEERS, Peer
 from bench.peers.run import prepare, run_peer
 from bench.place import World
 from bench.results import Found
-from bench.rows.fold import OURS
+from bench.rows.fold import OURS, PLAIN
 from metering.errors import UserError
 from metering.settings import Settings
 
@@ -26,6 +26,7 @@ def peers(world: World, options: Options) -> Iterator[Found]:
     topics: dict[int, Filled] = {}
     for _ in range(options.repeats):
         yield durable(world, OURS, options.loaded(copies=_COPIES))
+        yield durable(world, PLAIN, options.loaded(copies=_COPIES), compiled=False)
         for peer in usable:
             events = max(_FEWEST, int(options.events * peer.share))
             if events not in topics:

@@ -93,6 +93,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "METERING_TICK_IDLE_SECONDS": str(settings.tick_idle_seconds),
         "METERING_CLOSE_GRACE_HOURS": str(settings.close_grace_hours),
         "METERING_MEMORY_IDS": str(settings.memory_ids),
+        "METERING_COMPILED": str(settings.compiled).lower(),
         "METERING_MAX_FUTURE_SECONDS": str(settings.max_future_seconds),
         "METERING_SINK_BATCH_ROWS": str(settings.sink_batch_rows),
         "METERING_SINK_BATCH_SECONDS": str(settings.sink_batch_seconds),
