@@ -2,52 +2,63 @@
 
 import asyncio
 import json
+import sys
+from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from metering.backfill.commands import app as backfill_app
-from metering.books_commands import audit, explain, periods, rate, whatif
-from metering.catalog.cli import app as catalog_app
 from metering.cli_examples import EXAMPLES, add_examples
-from metering.commands import bill, dev, send, stop_children_when_told
 from metering.console import Table, console, run_command, working
-from metering.correct_commands import app as correct_app
-from metering.event_commands import app as events_app
-from metering.invariants.commands import watch
-from metering.late_commands import app as late_app
-from metering.local.cli import app as local_app
-from metering.notify.commands import app as notify_app
-from metering.quota_commands import grant_app, limit_app, quota_app
-from metering.recovery.commands import books_app, rebuild_app, state_app
-from metering.rejected_commands import app as rejected_app
 from metering.settings import settings
-from metering.status import status
-from metering.web.commands import serve as serve_web
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-app = typer.Typer(no_args_is_help=True, help="Exact usage metering and rating on Kafka.")
 topics_app = typer.Typer(no_args_is_help=True, help="The Kafka topics of a deployment.")
-app.add_typer(local_app, name="local")
-app.add_typer(catalog_app, name="catalog")
-app.add_typer(topics_app, name="topics")
-app.add_typer(state_app, name="state")
-app.add_typer(rebuild_app, name="rebuild")
-app.add_typer(books_app, name="books")
-app.add_typer(rejected_app, name="rejected")
-app.add_typer(events_app, name="events")
-app.add_typer(correct_app, name="correct")
-app.add_typer(backfill_app, name="backfill")
-app.add_typer(late_app, name="late")
-app.add_typer(notify_app, name="notify")
-app.add_typer(quota_app, name="quota")
-app.add_typer(grant_app, name="grant")
-app.add_typer(limit_app, name="limit")
-for command in (dev, send, bill, periods, explain, audit, whatif, rate, status, watch):
-    app.command()(command)
-app.command("web")(serve_web)
+
+# Where each command or group of commands lives, in the order of the help. A module is imported when its
+# command is called: Faust, pydantic and SQLAlchemy together take more than a second.
+ROOMS = {
+    "local": "metering.local.cli:app",
+    "catalog": "metering.catalog.cli:app",
+    "topics": "metering.cli:topics_app",
+    "state": "metering.recovery.commands:state_app",
+    "rebuild": "metering.recovery.commands:rebuild_app",
+    "books": "metering.recovery.commands:books_app",
+    "rejected": "metering.rejected_commands:app",
+    "events": "metering.event_commands:app",
+    "correct": "metering.correct_commands:app",
+    "backfill": "metering.backfill.commands:app",
+    "late": "metering.late_commands:app",
+    "notify": "metering.notify.commands:app",
+    "quota": "metering.quota_commands:quota_app",
+    "grant": "metering.quota_commands:grant_app",
+    "limit": "metering.quota_commands:limit_app",
+    **{name: f"metering.commands:{name}" for name in ("dev", "send", "bill")},
+    **{name: f"metering.books_commands:{name}" for name in ("periods", "explain", "audit", "whatif", "rate")},
+    "status": "metering.status:status",
+    "watch": "metering.invariants.commands:watch",
+    "web": "metering.web.commands:serve",
+    **{name: f"metering.cli:{name}" for name in ("migrate", "worker", "sink", "quotad", "demo")},
+}
+
+
+def build(names: Iterable[str] = tuple(ROOMS)) -> typer.Typer:
+    """The command line with these commands."""
+    built = typer.Typer(no_args_is_help=True, help="Exact usage metering and rating on Kafka.")
+    built.callback()(lambda: None)  # one command alone would have no name
+    for name in names:
+        module, _, attribute = ROOMS[name].partition(":")
+        found = getattr(import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            built.add_typer(found, name=name)
+        else:
+            built.command(name)(found)
+    add_examples(built, EXAMPLES)
+    return built
 
 
 @topics_app.command("apply")
@@ -90,7 +101,6 @@ def topics_grow(
     )
 
 
-@app.command()
 def migrate(as_json: AsJson = False) -> None:
     """Bring the ClickHouse schema up to date."""
     from metering.sinks.migrate import migrate as apply_migrations
@@ -106,7 +116,6 @@ def migrate(as_json: AsJson = False) -> None:
         console.print(f"database `{settings().database}` is up to date")
 
 
-@app.command()
 def worker() -> None:
     """Run a metering worker: usage events to hourly totals to charges."""
     from metering.app import run, worker_app
@@ -116,7 +125,6 @@ def worker() -> None:
         run(worker_app(settings()), settings())
 
 
-@app.command()
 def sink() -> None:
     """Run the sink: archive and results to ClickHouse."""
     from metering.app import run, sink_app
@@ -124,7 +132,6 @@ def sink() -> None:
     run(sink_app(settings()), settings())
 
 
-@app.command()
 def quotad() -> None:
     """Serve quotas over HTTP, for applications that do not read Kafka; settings: METERING_QUOTAD_*."""
     from metering.app import configure_logs
@@ -136,22 +143,30 @@ def quotad() -> None:
     asyncio.run(serve(settings(), own))
 
 
-@app.command()
 def demo(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=4, help="Worker processes.")] = 1,
     serve: Annotated[bool, typer.Option("--serve", help="Then keep it up, with the page.")] = False,
 ) -> None:
     """From real usage events to a bill and an account that adds up."""
+    from metering.commands import stop_children_when_told
     from metering.demo.run import run_demo
 
     stop_children_when_told()
     raise typer.Exit(run_demo(settings(), workers=workers, json_file=json_file, serve=serve))
 
 
-add_examples(app, EXAMPLES)
-
-
 def main() -> None:
-    """The entry point of the command line."""
-    run_command(app)
+    """The entry point of the command line: with the one command that is called, or all of them for help."""
+    called = sys.argv[1:2]
+    run_command(build(called if called and called[0] in ROOMS else ROOMS))
+
+
+def __getattr__(name: str) -> typer.Typer:
+    """The whole command line as `app`, built when somebody asks for it."""
+    if name != "app":
+        raise AttributeError(name)
+    return _whole()
+
+
+_whole = cache(build)
