@@ -12,7 +12,7 @@ from billing_sync.reconcile import Finding
 _MICRO = Decimal(1_000_000)
 _INVOICES = (
     "invoice customer period currency state reason external number rated invoiced carried_before"
-    " carried_after changed version"
+    " carried_after changed version payment payment_told"
 ).split()
 _FINDINGS = "customer kind subject period verdict wanted held note checked version".split()
 
@@ -36,6 +36,8 @@ def export_invoices(client: Any, entries: list[Entry]) -> None:
             Decimal(entry.plan.carry_out) / _MICRO,
             datetime.fromtimestamp(entry.changed, UTC),
             now,
+            entry.status,
+            datetime.fromtimestamp(entry.told, UTC),
         )
         for entry in entries
     ]

@@ -164,6 +164,7 @@ class InvoiceSender:
         if invoice.total != plan.minor:
             raise Rejected(f"invoice {draft} came to {invoice.total}, {plan.minor} was planned")
         self._move(plan, "finalized", external=draft, number=invoice.number)
+        self._ledger.set_status(plan.id, invoice.status, self._clock())
 
     def _once(self, plan: Plan, step: str, call: Callable[[str], str], find: Callable[[], str | None]) -> str:
         return self._exchange.once(plan.customer, f"{plan.id}:{step}", plan.digest, call, find)

@@ -83,6 +83,16 @@ RULES = [
         severity="ticket",
     ),
     Rule(
+        "metering-payments-failed",
+        "Payments have failed",
+        "SELECT now() AS time, count() AS value FROM billing_invoices_current"
+        " WHERE payment = 'failed' AND $__timeFilter(payment_told)",
+        "The payments of {{ $values.B.Value }} invoices failed, and they are not paid since.",
+        "metering-billing",
+        "Not paid ($currency)",
+        severity="ticket",
+    ),
+    Rule(
         "metering-rows-refused",
         "ClickHouse has refused rows of ours",
         "SELECT now() AS time, count() AS value FROM rejected_current WHERE reason = 'sink_refused' AND $__timeFilter(appended)",

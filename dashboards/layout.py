@@ -20,6 +20,8 @@ from dashboards.variables import Variable
 WIDTH = 24
 GREEN, YELLOW, RED, GREY = "green", "orange", "red", "text"
 
+PAYMENTS = {"paid": GREEN, "open": YELLOW, "failed": RED, "uncollectible": RED, "void": GREY}
+
 Property = dashboard.DynamicConfigValue
 PanelBuilder = build_stat.Panel | build_table.Panel | build_series.Panel | build_text.Panel
 

@@ -27,6 +27,10 @@ HOURS = "$__timeFilter(hour)"
 REVENUE = f"{HOURS} AND {CURRENCY} AND {PLAN} AND {METER} AND {CUSTOMER}"
 
 
+# What the provider said last of an invoice that it has; nothing of one that is still being sent or needs none.
+PAYMENT = "multiIf(state != 'finalized', '–', payment = '', 'not known', payment)"
+
+
 def money(expression: str) -> str:
     """An amount as text, all six decimals: the plugin would make a float of a Decimal."""
     return f"toDecimalString({expression}, 6)"

@@ -6,7 +6,7 @@ transaction that plans the invoice.
 """
 
 from billing_sync.ledger.hours import Hours, MeterHour
-from billing_sync.ledger.invoices import CarryChanged, Entry, Invoices, Parked
+from billing_sync.ledger.invoices import NOT_PAID, CarryChanged, Entry, Invoices, Parked
 from billing_sync.ledger.people import Action, People, Person
 from billing_sync.ledger.reader import LedgerReader
 from billing_sync.ledger.requests import CLAIM_SECONDS, ClaimLost, Request, Requests
@@ -16,6 +16,7 @@ from billing_sync.ledger.subscriptions import Subscribed, Subscriptions
 __all__ = [
     "CLAIM_SECONDS",
     "MEMORY",
+    "NOT_PAID",
     "Action",
     "CarryChanged",
     "ClaimLost",

@@ -8,14 +8,19 @@ from billing_sync.planner import Correction, Plan, plan_from_json, plan_to_json
 from metering.errors import UserError
 
 OF_PERIOD = "WHERE customer = :customer AND period = :period AND currency = :currency"
-_COLUMNS = "plan, state, reason, external, number, changed, status"
+_COLUMNS = "plan, state, reason, external, number, changed, status, told"
+
+# How far an invoice has come at the provider; a word that tells of less is an old one.
+NOT_PAID = "failed"
+_RANK = {"draft": 1, "open": 2, NOT_PAID: 3, "uncollectible": 4, "paid": 5, "void": 6}
 
 
 class Entry(NamedTuple):
     """An invoice in the ledger.
 
-    `changed` is when its state changed last (epoch seconds), `status` what the provider's webhooks
-    said it has become: draft, open, uncollectible, paid or void.
+    `changed` is when its state changed last (epoch seconds), `status` what the provider said last
+    it has become: draft, open, failed (open, and a payment did not go through), uncollectible, paid
+    or void; `told` is when it said so.
     """
 
     plan: Plan
@@ -25,6 +30,7 @@ class Entry(NamedTuple):
     number: str
     changed: int = 0
     status: str = ""
+    told: int = 0
 
 
 class Parked(NamedTuple):
@@ -125,10 +131,11 @@ class Invoices(Store):
         return sum(plan.micro - sum(taken[c] for c in plan.corrections) for plan in plans)
 
     def entries(self, period: str | None = None, *, since: int = 0) -> list[Entry]:
-        """All invoices, or those of a period, or those that changed since a moment."""
+        """All invoices, or those of a period, or those that changed or were paid since a moment."""
+        moved = "(changed >= :since OR told >= :since)"
         if period:
-            return self._entries("WHERE period = :period AND changed >= :since", period=period, since=since)
-        return self._entries("WHERE changed >= :since", since=since)
+            return self._entries(f"WHERE period = :period AND {moved}", period=period, since=since)
+        return self._entries(f"WHERE {moved}", since=since)
 
     def entries_in(self, *states: str, customer: str = "") -> list[Entry]:
         """The invoices in any of some states, of every customer or of one."""
@@ -180,9 +187,13 @@ class Invoices(Store):
             now=now,
         )
 
-    def set_status(self, invoice: str, status: str) -> None:
-        """What the provider says an invoice has become."""
-        self.run("UPDATE invoice SET status = :status WHERE id = :id", id=invoice, status=status)
+    def set_status(self, invoice: str, status: str, now: int) -> None:
+        """What the provider says an invoice has become; what it was before changes nothing."""
+        held = self.entry(invoice)
+        if held is None or _RANK.get(status, 0) <= _RANK.get(held.status, 0):
+            return
+        sql = "UPDATE invoice SET status = :status, told = :now WHERE id = :id"
+        self.run(sql, id=invoice, status=status, now=now)
 
     def park(self, customer: str, period: str, reason: str, now: int = 0) -> None:
         """Remember a period that cannot be billed yet, why, and since when."""

@@ -59,7 +59,11 @@ CREATE TABLE action (
     subject TEXT NOT NULL, reason TEXT NOT NULL);
 """
 
-STEPS = (_FIRST, _SECOND)
+_THIRD = """
+ALTER TABLE invoice ADD COLUMN told BIGINT NOT NULL DEFAULT 0;
+"""
+
+STEPS = (_FIRST, _SECOND, _THIRD)
 SCHEMA = len(STEPS)
 
 

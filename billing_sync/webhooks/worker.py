@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from billing_sync.exchange import Exchange
-from billing_sync.ledger import Entry, Ledger, Subscribed
+from billing_sync.ledger import NOT_PAID, Entry, Ledger, Subscribed
 from billing_sync.meters import identifier
 from billing_sync.pace import Paused, Waiting
 from billing_sync.port import Provider, Rejected, SubscriptionProvider
@@ -13,8 +13,7 @@ from billing_sync.providers.stripe_subscriptions import price_of
 from billing_sync.sender import DRAFT_OF
 from billing_sync.webhooks.inbox import Delivery, Inbox
 
-# How far an invoice has come; an event that tells of less is an old one.
-_RANK = {"": 0, "draft": 1, "open": 2, "uncollectible": 3, "paid": 4, "void": 5}
+_PAYMENT_FAILED = "invoice.payment_failed"
 _METER_FAULTS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
 
 
@@ -54,7 +53,7 @@ class Worker:
     def _process(self, delivery: Delivery) -> None:
         event = json.loads(delivery.body)
         if delivery.kind.startswith("invoice."):
-            self._invoice(event["data"]["object"])
+            self._invoice(event["data"]["object"], delivery.kind)
         elif delivery.kind.startswith("customer.subscription."):
             self._subscription(event["data"]["object"], int(event["created"]))
         elif delivery.kind == "customer.deleted":
@@ -64,7 +63,7 @@ class Worker:
         elif delivery.kind in _METER_FAULTS:
             self._meter_faults(event["data"]["reason"])
 
-    def _invoice(self, told: dict[str, Any]) -> None:
+    def _invoice(self, told: dict[str, Any], kind: str) -> None:
         """The snapshot says which invoice; what it has become is asked."""
         ours = (told.get("metadata") or {}).get("um_invoice", "")
         subscription = (told.get("parent") or {}).get("subscription_details", {}).get("subscription", "")
@@ -77,8 +76,9 @@ class Worker:
             return  # another program's
         held = self._exchange.read(lambda: self._provider.get_invoice(told["id"]))
         status = held.status if held else ""
-        if _RANK.get(status, 0) > _RANK.get(entry.status, 0):
-            self._ledger.set_status(entry.plan.id, status)
+        if kind == _PAYMENT_FAILED and status == "open":  # it stays open while the provider tries again
+            status = NOT_PAID
+        self._ledger.set_status(entry.plan.id, status, self._clock())
 
     def _of_external(self, external: str) -> Entry | None:
         found = (e for e in self._ledger.entries() if e.external == external)

@@ -1,8 +1,22 @@
 """Billing sync: planned, sent, verified; what drifts, is carried, waits, or comes close to Stripe's limits."""
 
 from dashboards import variables
-from dashboards.layout import GREEN, RED, YELLOW, Board, Panel, cell, link_to, series, stat, table
-from dashboards.query import CURRENCY, CUSTOMER, money
+from dashboards.layout import (
+    GREEN,
+    PAYMENTS,
+    RED,
+    YELLOW,
+    Board,
+    Panel,
+    cell,
+    curves,
+    figure,
+    link_to,
+    series,
+    stat,
+    table,
+)
+from dashboards.query import CURRENCY, CUSTOMER, PAYMENT, money, promql
 
 DONE = "('finalized', 'carried', 'dropped')"
 _MINE = f"{CURRENCY} AND {CUSTOMER}"
@@ -33,9 +47,20 @@ def board() -> Board:
         about="From the ledger of billing sync, which exports it to ClickHouse after each round; the ledger is the truth."
         " Independent of the time range, unless a panel says so.",
         variables=[variables.currency(), variables.search(), variables.customers()],
-        rows=[_figures(), [_states(), _sums()], [_waiting()], [_drift()], [_limits(), _parked()], [_carry()], [_by_day()]],
+        rows=[
+            _figures(),
+            [_states(), _sums()],
+            [_payments(), _unpaid()],
+            [_waiting()],
+            [_drift()],
+            [_limits(), _parked()],
+            [_carry()],
+            [_by_day()],
+            _process(),
+            _rounds(),
+        ],
         since="now-30d",
-    )  # fmt: skip
+    )
 
 
 def _figures() -> list[Panel]:
@@ -102,6 +127,38 @@ def _sums() -> Panel:
         "not zero: stop billing sync, then compare ledger and books with `metering watch --once`.",
         width=10,
         right=["Amount"],
+    )
+
+
+def _payments() -> Panel:
+    return table(
+        "Payments ($currency)",
+        f"SELECT {PAYMENT} AS Payment, count() AS Invoices, {money('sum(invoiced)')} AS Invoiced FROM billing_invoices_current"
+        f" WHERE {_MINE} AND state = 'finalized' GROUP BY Payment ORDER BY Invoices DESC, Payment",
+        "What the payment provider said last of each final invoice; webhooks tell it, and reconciling finds what they missed."
+        " Invoices in files stay open: nobody says that they are paid. Independent of the time range.",
+        "`not known`: the invoice is from before payments were recorded; it is known after the next reconciliation.",
+        width=8,
+        right=["Invoiced"],
+        states={"Payment": PAYMENTS},
+        height=8,
+    )
+
+
+def _unpaid() -> Panel:
+    return table(
+        "Not paid ($currency)",
+        f"SELECT customer AS Customer, period AS Period, number AS Number, {PAYMENT} AS Payment, {money('invoiced')} AS Invoiced,"
+        " if(payment = '', changed, payment_told) AS Since FROM billing_invoices_current"
+        f" WHERE {_MINE} AND state = 'finalized' AND invoiced > 0 AND payment NOT IN ('paid', 'void')"
+        " ORDER BY payment = 'failed' DESC, Since, customer LIMIT 200",
+        "Final invoices that are not paid, those whose payment failed first, then the oldest. Independent of the time range.",
+        "a failed payment: the provider tries again as its settings say; ask the customer for another card before it gives up.",
+        width=16,
+        right=["Invoiced"],
+        states={"Payment": PAYMENTS},
+        links={"Customer": _TO_CUSTOMER},
+        height=8,
     )
 
 
@@ -192,3 +249,89 @@ def _by_day() -> Panel:
         decimals=2,
         height=7,
     )
+
+
+def _process() -> list[Panel]:
+    """From Prometheus: whether `billing-sync run` goes round, and what it found."""
+    return [
+        figure(
+            "Last round",
+            promql("time() - max(metering_billing_last_round_timestamp_seconds)", instant=True),
+            "How long ago a round of `billing-sync run` was done. It goes round each minute.",
+            "more than an hour: its log says what is away; nothing is lost, the ledger knows what was planned.",
+            unit="s",
+            steps=((None, GREEN), (900, YELLOW), (3_600, RED)),
+        ),
+        figure(
+            "Oldest invoice under way",
+            promql(_age("metering_billing_oldest_unsent_timestamp_seconds"), instant=True),
+            "How long the oldest invoice of the ledger that is not done has stood in its state.",
+            "more than a day: *Waiting* says which and why.",
+            unit="s",
+            steps=((None, GREEN), (3_600, YELLOW), (86_400, RED)),
+        ),
+        figure(
+            "Periods parked",
+            promql("sum(metering_billing_parked_periods)", instant=True),
+            "Closed periods that cannot be billed yet.",
+            "`billing-sync status` says why for each; they are billed once the reason is gone.",
+            steps=((None, GREEN), (1, YELLOW)),
+        ),
+        figure(
+            "Oldest parked period",
+            promql(_age("metering_billing_oldest_parked_timestamp_seconds"), instant=True),
+            "How long the oldest of them has waited.",
+            "more than three days: somebody has to map the customer or mend the books.",
+            unit="s",
+            steps=((None, GREEN), (86_400, YELLOW), (259_200, RED)),
+        ),
+    ]
+
+
+def _age(family: str) -> str:
+    """Seconds since the oldest of what waits; zero when nothing does."""
+    return f"time() - min({family} > 0) or vector(0)"
+
+
+def _rounds() -> list[Panel]:
+    time_of_a_round = "sum by (le) (rate(metering_billing_round_seconds_bucket[$__rate_interval]))"
+    return [
+        curves(
+            "Rounds by outcome",
+            [
+                promql(
+                    "sum by (outcome) (increase(metering_billing_rounds_total[$__rate_interval]))",
+                    "{{outcome}}",
+                )
+            ],
+            "Rounds of billing: done, or failed because ClickHouse, the ledger or the provider was away.",
+            "only failures: the log of `billing-sync run` names what is away.",
+            width=6,
+            bars=True,
+        ),
+        curves(
+            "Time of a round",
+            [
+                promql(f"histogram_quantile(0.5, {time_of_a_round})", "half", ref="A"),
+                promql(f"histogram_quantile(0.99, {time_of_a_round})", "99 %", ref="B"),
+            ],
+            "How long rounds take; one after the close of a month sends all of it.",
+            "hours: the provider's rate limit is the bound, and spreading the work keeps it from being hit.",
+            width=6,
+            unit="s",
+        ),
+        curves(
+            "Invoices by state",
+            [promql("sum by (state) (metering_billing_invoices)", "{{state}}")],
+            "Invoices of the ledger by state, all currencies and customers.",
+            "`unknown` or `blocked` grows: *Waiting* has the reasons.",
+            width=6,
+        ),
+        curves(
+            "Differences found",
+            [promql("max(metering_billing_drifted)", "differences")],
+            "Differences that the reconciliation of the last round found; a few customers are compared in each round.",
+            "*Differences* above names them; `billing-sync reconcile --repair` mends what can be mended.",
+            width=6,
+        ),
+    ]

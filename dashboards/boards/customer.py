@@ -1,8 +1,8 @@
 """Customer: usage, charges with their tiers, corrections and closes of one customer."""
 
 from dashboards import variables
-from dashboards.layout import GREEN, RED, YELLOW, Board, Panel, cell, link_to, series, stat, table
-from dashboards.query import HOURS, METER, money
+from dashboards.layout import GREEN, PAYMENTS, RED, YELLOW, Board, Panel, cell, link_to, series, stat, table
+from dashboards.query import HOURS, METER, PAYMENT, money
 
 ONE = "customer = ${customer:singlequote}"
 # Billing periods that the time range touches.
@@ -31,7 +31,8 @@ def board() -> Board:
             [_usage()],
             [_charges()],
             [_tiers(), _effects()],
-            [_periods(), _corrections()],
+            [_periods(), _invoices()],
+            [_quotas(), _corrections()],
             [_letters()],
         ],
     )  # fmt: skip
@@ -144,14 +145,18 @@ ORDER BY Period DESC""",
 def _invoices() -> Panel:
     return table(
         "Invoices ($currency)",
-        f"SELECT period AS Period, number AS Number, state AS State, {money('rated')} AS Rated, {money('invoiced')} AS Invoiced,"
-        f" {money('carried_after')} AS Carried FROM billing_invoices_current WHERE {ONE}"
+        f"SELECT period AS Period, number AS Number, state AS State, {PAYMENT} AS Payment, {money('rated')} AS Rated,"
+        f" {money('invoiced')} AS Invoiced, {money('carried_after')} AS Carried FROM billing_invoices_current WHERE {ONE}"
         f" AND currency = ${{currency:singlequote}} AND {PERIODS} ORDER BY period DESC, changed DESC",
-        "What billing sync made of closed periods: rated + carried before = invoiced + carried on.",
-        "a state that stays: see *Billing sync*.",
+        "What billing sync made of closed periods: rated + carried before = invoiced + carried on. *Payment* is what the"
+        " payment provider said last: open, failed, paid, uncollectible or void.",
+        "a state that stays, or a payment that failed: see *Billing sync*.",
         width=12,
         right=["Rated", "Invoiced", "Carried"],
-        states={"State": {"finalized": GREEN, "carried": GREEN, "blocked": RED, "unknown": RED}},
+        states={
+            "State": {"finalized": GREEN, "carried": GREEN, "blocked": RED, "unknown": RED},
+            "Payment": PAYMENTS,
+        },
     )
 
 

@@ -5,12 +5,14 @@ are rated, its rows are stored. Records carry no trace context; each process der
 choice whether it is sampled from customer and hour, so all of them follow the same hours.
 """
 
+import atexit
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
+from threading import Thread
 from typing import Any, NamedTuple
 
 from opentelemetry import trace as otel
@@ -28,6 +30,7 @@ from metering.state.calendar import HOUR_SECONDS, hour_of
 from metering.topics import Names
 from metering.transport import Batch
 
+EXIT_SECONDS = 5.0  # a process that ends is given up after 30 s by most who look after it
 _WHOLE = 1 << 64
 _TIMES = {"events": "time", "hourly": "hour", "charges": "hour"}
 
@@ -89,9 +92,17 @@ class Traces:
 def provider(program: str) -> TracerProvider:
     """Sends spans by OTLP over HTTP; the variables OTEL_EXPORTER_OTLP_… of OpenTelemetry say where to."""
     about = {"service.name": f"metering-{program}", "service.version": version("metering")}
-    made = TracerProvider(resource=Resource.create(about))  # what is left is sent at the end of the process
+    made = TracerProvider(resource=Resource.create(about), shutdown_on_exit=False)
     made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    atexit.register(_send_what_is_left, made)
     return made
+
+
+def _send_what_is_left(made: TracerProvider) -> None:
+    """At the end of the process; the provider itself would wait 30 s for a collector that is mute."""
+    sending = Thread(target=made.shutdown, name="last-spans", daemon=True)
+    sending.start()
+    sending.join(EXIT_SECONDS)
 
 
 def _context(customer: str, hour: int, share: float) -> SpanContext:

@@ -32,6 +32,26 @@ def test_what_changed_since_a_moment_is_told(ledger: Ledger) -> None:
     assert [e.plan.customer for e in ledger.entries(since=NOW + 2)] == ["acme"]
 
 
+def test_what_the_provider_has_told_since_a_moment_is_told(ledger: Ledger) -> None:
+    for customer in ("acme", "zeta"):
+        ledger.add_plan(plan_invoice(closed(customer), 0), NOW)
+    invoice = ledger.entries()[0].plan.id
+    ledger.set_status(invoice, "paid", NOW + 5)
+    (entry,) = ledger.entries(since=NOW + 1)
+    assert (entry.plan.customer, entry.status, entry.changed, entry.told) == ("acme", "paid", NOW, NOW + 5)
+
+
+@pytest.mark.parametrize(
+    "words", [("open", "failed", "paid"), ("paid", "open", "failed"), ("failed", "paid")]
+)
+def test_a_status_only_moves_forward(ledger: Ledger, words: tuple[str, ...]) -> None:
+    plan = plan_invoice(closed(), 0)
+    ledger.add_plan(plan, NOW)
+    for number, word in enumerate(words):
+        ledger.set_status(plan.id, word, NOW + number)
+    assert ledger.entries()[0].status == "paid"
+
+
 def test_a_plan_made_with_an_older_carry_is_not_written(ledger: Ledger) -> None:
     ledger.add_plan(plan_invoice(closed(), 0))
     stale = plan_invoice(closed("acme", "2023-12"), 0)

@@ -125,6 +125,32 @@ def test_what_is_told_is_asked_again(p: Post) -> None:
     assert p.statuses() == ["open"]
 
 
+def test_what_the_provider_said_at_finalizing_is_known_before_any_webhook(p: Post) -> None:
+    p.work().run()
+    assert p.statuses() == ["open"]
+
+
+def test_a_failed_payment_is_known_until_the_invoice_is_paid(p: Post) -> None:
+    p.work().run()
+    (invoice,) = p.objects("invoice")
+    p.event("invoice.payment_failed", {"object": invoice})
+    p.receive(p.deliveries.take())  # created, finalized: old words
+    p.process()
+    assert p.statuses() == ["failed"]
+    p.fake.invoices.pay(invoice["id"])
+    p.receive(p.deliveries.take())
+    p.event("invoice.payment_failed", {"object": invoice}, "evt_late")
+    p.process()
+    assert p.statuses() == ["paid"]
+
+
+def test_a_payment_whose_webhook_went_astray_is_found_by_reconciling(p: Post) -> None:
+    p.work().run()
+    p.fake.invoices.pay(p.objects("invoice")[0]["id"])
+    assert p.drift() == []
+    assert p.statuses() == ["paid"]
+
+
 def test_an_event_before_our_own_commit_is_tried_again_and_at_last_listed(p: Post) -> None:
     p.work().run()
     (invoice,) = p.objects("invoice")

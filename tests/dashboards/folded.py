@@ -75,6 +75,6 @@ def invoice_closes(client: Any) -> None:
     """What billing sync exports when every close is invoiced."""
     client.command(
         "INSERT INTO billing_invoices SELECT concat('inv-', customer), customer, period, currency, 'finalized', '', '', '',"
-        " amount, toDecimal128(toDecimal64(amount, 2), 6), 0, amount - toDecimal64(amount, 2), now(), 1"
+        " amount, toDecimal128(toDecimal64(amount, 2), 6), 0, amount - toDecimal64(amount, 2), now(), 1, 'paid', now()"
         " FROM period_closes_current"
     )

@@ -31,6 +31,7 @@ def fresh(local_parts: Settings) -> Iterator[Any]:
         client.insert("period_closes", [close("5")], column_names=CLOSE)
         client.insert("rejected", [letter(NOW - timedelta(days=1), "not_json")], column_names=LETTER)
         client.insert("billing_invoices", [invoice("inflight", NOW)], column_names=INVOICE)
+        client.insert("billing_invoices", [paid(NOW)], column_names=[*INVOICE, "payment", "payment_told"])
         client.insert("billing_reconcile", [finding("lagging")], column_names=FINDING)
         yield client
 
@@ -60,6 +61,10 @@ def invoice(state: str, changed: datetime) -> list[Any]:
     return ["i1", "a", "2026-01", "USD", state, Decimal(5), changed, 2]
 
 
+def paid(told: datetime) -> list[Any]:
+    return ["i2", "a", "2026-01", "USD", "finalized", Decimal(5), told, 2, "paid", told]
+
+
 def finding(verdict: str) -> list[Any]:
     return ["a", "hour", "m@1", "2026-01", verdict, Decimal(1), Decimal(0), 2]
 
@@ -83,6 +88,10 @@ BROKEN: dict[str, tuple[str, list[Any], list[str]]] = {
     "metering-letters-old": ("rejected", letter(WEEKS_AGO, "not_json", 2), LETTER),
     "metering-billing-drift": ("billing_reconcile", [*finding("missing")[:-1], 3], FINDING),
     "metering-invoices-waiting": ("billing_invoices", [*invoice("inflight", WEEKS_AGO)[:-1], 3], INVOICE),
+    "metering-payments-failed": (
+        "billing_invoices", ["i2", "a", "2026-01", "USD", "finalized", Decimal(5), NOW, 3, "failed", NOW],
+        [*INVOICE, "payment", "payment_told"],
+    ),
     "metering-rows-refused": ("rejected", letter(NOW, "sink_refused", 3), LETTER),
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The committed files are what the generator makes, and keep the house rules of dashboards."""
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from dashboards import alerts
+from dashboards.generate import BOARDS as BOARD_MODULES
 from dashboards.generate import GENERATED, HERE, PROVISIONING, write
 from dashboards.query import BOOKS, PLUGIN, PROMETHEUS
 from dashboards.run import Json, load, questions
@@ -59,6 +61,15 @@ def test_uids_titles_and_ids_are_unique(board: Json) -> None:
     for panel in board["panels"]:
         refs = [target["refId"] for target in panel.get("targets", ())]
         assert len(refs) == len(set(refs)), panel["title"]
+
+
+@pytest.mark.parametrize("module", BOARD_MODULES, ids=[module.__name__ for module in BOARD_MODULES])
+def test_every_panel_that_is_written_is_on_its_board(module: Any) -> None:
+    """A panel whose function nobody calls is a panel that nobody sees."""
+    tree = ast.parse(Path(module.__file__).read_text("utf-8"))
+    made = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert made - named == {"board"}
 
 
 def test_every_dashboard_has_a_uid_of_its_own() -> None:

@@ -174,3 +174,16 @@ def test_the_open_month_of_the_demo_says_what_is_missing(demo: Any) -> None:
     assert open_customers[2:4] == ("missing", 9)
     assert "bluebird-travel" in open_customers[4]
     assert "metering status" in open_customers[5]
+
+
+@pytest.mark.parts
+def test_finance_sees_what_is_paid_open_and_failed(books: Any) -> None:
+    words = {"not known", "open", "failed", "uncollectible", "paid", "void"}
+    assert {row[0] for row in rows(books, "metering-billing", "Payments")} == words
+    unpaid = [row[3] for row in rows(books, "metering-billing", "Not paid")]
+    assert sorted(unpaid) == sorted(words - {"paid", "void"})
+    assert unpaid[0] == "failed"
+    span = YEARS
+    shown = [(row[2], row[3]) for row in rows(books, "metering-customer", "Invoices", span, customer=ONE)]
+    assert {payment for state, payment in shown if state == "finalized"} == words | {"paid"}
+    assert {payment for state, payment in shown if state != "finalized"} == {"–"}

@@ -14,9 +14,11 @@ from dashboards.run import load
 from metering.invariants.metrics import Metrics
 from metering.observe.families import REGISTRY
 from metering.observe.reports import Counted, Part, Report, StateCollector
+from metering.quotad.metrics import Metrics as QuotadMetrics
 
 FOLDER = HERE / "prometheus"
 RULES = ("recording.yml", "alerts.yml")
+PAGES = ("dashboards.md", "invariants.md", "reference/metrics.md")
 
 
 def promtool(*words: str) -> subprocess.CompletedProcess[str]:
@@ -71,7 +73,9 @@ class Anyone:
 def exposed() -> set[str]:
     """Every name that our processes expose."""
     found = set()
-    for source in (REGISTRY, Metrics().registry, BillingMetrics().registry, StateCollector(Anyone())):
+    quotad: Any = QuotadMetrics()
+    registries = (REGISTRY, Metrics().registry, BillingMetrics().registry, quotad._registry)
+    for source in (*registries, StateCollector(Anyone())):
         for family in source.collect():
             total = "_total" if family.type == "counter" else ""
             found.add(family.name + total)
@@ -80,8 +84,8 @@ def exposed() -> set[str]:
     return found
 
 
-def test_rules_and_panels_ask_for_metrics_that_exist() -> None:
-    known = exposed() | {rule["record"] for rule in rules("recording.yml", "record")}
+def asked() -> set[str]:
+    """Every name that a rule or a panel asks for."""
     texts = [rule["expr"] for file in RULES for rule in rules(file, "expr")]
     texts += [
         t["expr"]
@@ -90,11 +94,22 @@ def test_rules_and_panels_ask_for_metrics_that_exist() -> None:
         for t in p.get("targets", ())
         if "expr" in t
     ]
-    asked = {
-        name for text in texts for name in re.findall(r"metering[a-z_0-9:]*", re.sub(r'"[^"]*"', "", text))
-    }
-    assert asked - known == set()
-    assert len(asked) > 12
+    bare = [re.sub(r'"[^"]*"', "", text) for text in texts]
+    return {name for text in bare for name in re.findall(r"metering[a-z_0-9:]*", text)}
+
+
+def test_rules_and_panels_ask_for_metrics_that_exist() -> None:
+    known = exposed() | {rule["record"] for rule in rules("recording.yml", "record")}
+    assert asked() - known == set()
+    assert len(asked()) > 12
+
+
+def family(name: str) -> str:
+    return re.sub(r"_(bucket|sum|count)$", "", name)
+
+
+def test_every_family_is_seen_on_a_panel_or_by_a_rule() -> None:
+    assert {family(name) for name in exposed()} - {family(name) for name in asked()} == set()
 
 
 def test_names_have_units_and_counters_end_in_total() -> None:
@@ -104,6 +119,6 @@ def test_names_have_units_and_counters_end_in_total() -> None:
 
 
 def test_every_metric_is_on_its_page() -> None:
-    pages = "".join((HERE.parent / "docs" / name).read_text() for name in ("dashboards.md", "invariants.md"))
+    pages = "".join((HERE.parent / "docs" / name).read_text() for name in PAGES)
     told = set(re.findall(r"`(metering_[a-z_]+)", pages))
-    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in exposed()} - told == set()
+    assert {family(name) for name in exposed()} - told == set()

@@ -10,6 +10,11 @@ from metering.records import version
 
 QUOTE, EMOJI = 'o\'neill & "söhne"', "🚀 raumfahrt"
 ONE = "harbor-analytics"
+# An invoice in each state, and each word of the payment provider on a final one.
+INVOICED = [
+    *((state, "") for state in ("planned", "inflight", "unknown", "blocked", "carried")),
+    *(("finalized", word) for word in ("", "open", "failed", "uncollectible", "paid", "void")),
+]
 
 
 def ms(year: int, month: int, day: int, hour: int = 0) -> int:
@@ -80,27 +85,17 @@ def widen(client: Any) -> None:
 def bill_and_limit(client: Any) -> None:
     """Invoices, findings and quota events of the same month, in each state that a panel tells apart."""
     at = datetime(2023, 11, 20, 9, tzinfo=UTC)
-    states = ["planned", "inflight", "unknown", "blocked", "finalized", "carried"]
     client.insert(
         "billing_invoices",
         [
             [
-                f"i{n}",
-                name,
-                "2023-10",
-                currency,
-                state,
-                "no answer",
-                "",
-                "",
-                *map(Decimal, ("9.126", "9.12", "0", "0.006")),
-                at,
-                n,
+                f"i{n}", name, "2023-10", currency, state, "no answer", "", "",
+                *map(Decimal, ("9.126", "9.12", "0", "0.006")), at, n, payment, at,
             ]
-            for n, state in enumerate(states)
+            for n, (state, payment) in enumerate(INVOICED)
             for name, currency in ((ONE, "USD"), (QUOTE, "EUR"))
         ],
-    )
+    )  # fmt: skip
     verdicts = ["ok", "missing", "under", "over", "foreign", "lagging"]
     hour = int(at.timestamp())
     client.insert(

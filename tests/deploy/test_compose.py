@@ -266,7 +266,7 @@ def test_prometheus_asks_where_the_processes_answer() -> None:
     }
     aliases = SERVICES["worker-1"]["networks"]["default"]["aliases"]
     port = int(COMPOSE["x-observed"]["METERING_METRICS_PORT"])
-    ours = {("sink", port), ("billing-sync", port), ("watch", WATCH_PORT)}
+    ours = {("sink", port), ("billing-sync", port), ("watch", WATCH_PORT), ("quotad", LISTENING["quotad"][0])}
     assert asked == {*((alias, port) for alias in aliases), *ours}
     assert SERVICES["worker-1"]["networks"] == SERVICES["worker-2"]["networks"]
 

@@ -103,7 +103,7 @@ def test_an_invoice_that_is_stuck_is_told(client: Any, deployment: Settings) -> 
         ("um_3", "blocked_tax"),
         ("um_4", "planned"),
     ):
-        row = (name, "acme", "2026-10", "USD", state, "no address", "", "", 1, 1, 0, 0, AT, 1)
+        row = (name, "acme", "2026-10", "USD", state, "no address", "", "", 1, 1, 0, 0, AT, 1, "", AT)
         client.insert("billing_invoices", [row])
     found = happenings(client, deployment, 0)
     assert [(one.kind, one.facts["invoice"]) for one in found] == [
