@@ -6,7 +6,7 @@ expands an alert's query: no variables, no conditions, only the macros of the ba
 
 from typing import Any, NamedTuple
 
-from dashboards.query import BOOKS, PLUGIN_VERSION
+from dashboards.query import BOOKS, PLUGIN_VERSION, UNEXPLAINED
 
 RUNBOOK = "docs/runbooks.md"
 _INTERVAL_MS = 60_000
@@ -40,7 +40,7 @@ RULES = [
     Rule(
         "metering-charge-unexplained",
         "Charges are not the sum of their parts",
-        "SELECT now() AS time, count() AS value FROM audit_unexplained WHERE $__timeFilter(hour)",
+        f"SELECT now() AS time, count() AS value FROM {UNEXPLAINED}",
         "{{ $values.B.Value }} charges differ from the sum of their tiers, effects and rounding.",
         "metering-quality",
         "Do the books add up?",
@@ -111,7 +111,7 @@ def anchor(rule: Rule) -> str:
 def provisioning(panels: dict[tuple[str, str], int]) -> dict[str, Any]:
     """The file of one group; `panels` gives the id of a panel by its dashboard and title."""
     rules = [_rule(rule, panels[rule.board, rule.panel]) for rule in RULES]
-    group = {"orgId": 1, "name": "metering-books", "folder": "Alerts", "interval": "1m", "rules": rules}
+    group = {"orgId": 1, "name": "metering-books", "folder": "Alerts", "interval": "5m", "rules": rules}
     return {"apiVersion": 1, "groups": [group]}
 
 

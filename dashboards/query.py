@@ -27,6 +27,11 @@ HOURS = "$__timeFilter(hour)"
 REVENUE = f"{HOURS} AND {CURRENCY} AND {PLAN} AND {METER} AND {CUSTOMER}"
 
 
+# Charges of the range that their parts do not explain. Suspects are found without a look at versions, which would read and
+# merge every array; the view decides on the few that are left.
+UNEXPLAINED = f"""audit_unexplained WHERE {HOURS} AND (customer, period, price, hour) IN (
+    SELECT customer, period, price, hour FROM audit_suspects WHERE {HOURS})"""
+
 # What the provider said last of an invoice that it has; nothing of one that is still being sent or needs none.
 PAYMENT = "multiIf(state != 'finalized', '–', payment = '', 'not known', payment)"
 

@@ -5,8 +5,13 @@ from dashboards.layout import Board, Panel, series, stat, table, words
 from dashboards.query import CURRENCY, METER, divided, money, percent
 
 # The newest billing period that has ended before the end of the time range: a month that still runs says nothing.
-_NEWEST = "(SELECT max(month) FROM customer_months WHERE addMonths(month, 1) <= toDate($__toTime))"
-_MONTH = f"FROM customer_months WHERE {CURRENCY} AND month = {_NEWEST}"
+_ENDED = "FROM charge_months WHERE addMonths(month, 1) <= least(toDate($__toTime), toDate(now('UTC')))"
+# Sets, because a comparison with a subquery's value reads every month.
+_NEWEST = f"(SELECT max(month) {_ENDED})"
+_NEWEST_TWO = (
+    f"(SELECT arrayJoin([newest, addMonths(newest, -1)]) FROM (SELECT max(month) AS newest {_ENDED}))"
+)
+_MONTH = f"FROM customer_months WHERE {CURRENCY} AND month IN {_NEWEST}"
 _CHANGES = f"FROM customer_changes WHERE {CURRENCY}"
 _IN_RANGE = "month >= toDate(toStartOfMonth($__fromTime)) AND addMonths(month, 1) <= toDate($__toTime)"
 
@@ -55,7 +60,9 @@ def _recurring() -> list[Panel]:
 
 
 def _customers() -> list[Panel]:
-    churned = f"SELECT countIf(change = 'lost') AS lost, countIf(before > 0) AS had {_CHANGES} AND month = {_NEWEST}"
+    paying = f"""SELECT sumIf(total, total > 0 AND month IN {_NEWEST}) AS now,
+    sumIf(total, total > 0 AND month NOT IN {_NEWEST}) AS before
+FROM customer_months WHERE {CURRENCY} AND month IN {_NEWEST_TWO} GROUP BY customer"""
     return [
         stat(
             "Paying customers",
@@ -71,7 +78,8 @@ def _customers() -> list[Panel]:
         ),
         stat(
             "Churn of customers",
-            f"SELECT {percent('lost', 'had')} AS churn FROM ({churned})",
+            f"SELECT {percent('lost', 'had')} AS churn FROM ("
+            f"SELECT countIf(before > 0 AND now = 0) AS lost, countIf(before > 0) AS had FROM ({paying}))",
             "Customers that paid in the month before and not in this one, by those that paid in the month before.",
             "call them; who comes back is counted as *back*, not as new.",
         ),
@@ -132,14 +140,13 @@ FROM customer_months WHERE {CURRENCY} AND {_IN_RANGE} GROUP BY period ORDER BY p
 def _cohorts() -> Panel:
     return table(
         "Retention by cohort ($currency)",
-        f"""SELECT formatDateTime(first, '%Y-%m') AS Cohort, dateDiff('month', first, month) AS Age, countIf(total > 0) AS Customers,
-    {percent("countIf(total > 0)", "any(size)")} AS "Still paying", {money("sum(total)")} AS Revenue,
-    {percent("sum(total)", "any(began)")} AS "Of first revenue"
-FROM (SELECT *, customer {_CHANGES} AND {_IN_RANGE}) AS c
-INNER JOIN (
-    SELECT first AS of, uniqExact(customer) AS size, sumIf(total, month = first) AS began {_CHANGES} GROUP BY first
-) AS s ON s.of = c.first
-GROUP BY first, month ORDER BY Cohort, Age LIMIT 500""",
+        f"""SELECT formatDateTime(first, '%Y-%m') AS Cohort, dateDiff('month', first, month) AS Age, paying AS Customers,
+    {percent("paying", "size")} AS "Still paying", {money("revenue")} AS Revenue, {percent("revenue", "began")} AS "Of first revenue"
+FROM (
+    SELECT first, month, paying, revenue, max(if(month = first, paying, 0)) OVER (PARTITION BY first) AS size,
+        max(if(month = first, revenue, 0)) OVER (PARTITION BY first) AS began
+    FROM (SELECT first, month, countIf(total > 0) AS paying, sum(total) AS revenue {_CHANGES} GROUP BY first, month)
+) WHERE {_IN_RANGE} ORDER BY Cohort, Age LIMIT 500""",
         "A cohort is the customers that first paid in the same month. *Age* is months since then; *Still paying* is of the"
         " cohort's size, *Of first revenue* of what it paid in its first month.",
         "a drop at the same age in each cohort is a defect of the product, a drop in the same month is an event.",

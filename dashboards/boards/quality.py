@@ -2,7 +2,7 @@
 
 from dashboards import variables
 from dashboards.layout import GREEN, RED, YELLOW, Board, Panel, cell, link_to, series, stat, table
-from dashboards.query import CUSTOMER
+from dashboards.query import CUSTOMER, UNEXPLAINED
 
 _ARRIVED = f"$__timeFilter(appended) AND {CUSTOMER}"
 _WITH_SOURCE = f"""(SELECT l.*, e.source AS source FROM (SELECT * FROM rejected_letters WHERE {_ARRIVED}) AS l
@@ -144,12 +144,11 @@ def _conflicts() -> Panel:
 def _books() -> Panel:
     return table(
         "Do the books add up?",
-        """SELECT check AS Check, if(rows = 0, 'holds', 'broken') AS Result, rows AS Rows FROM (
+        f"""SELECT check AS Check, if(rows = 0, 'holds', 'broken') AS Result, rows AS Rows FROM (
     SELECT 1 AS place, 'accepted + duplicates + refused = read' AS check,
         countIf(read != accepted + duplicates + rejected) AS rows FROM progress_current WHERE fold = 'meter'
     UNION ALL
-    SELECT 2, 'the parts of each charge add up to its amount', count() FROM audit_unexplained
-        WHERE $__timeFilter(hour)
+    SELECT 2, 'the parts of each charge add up to its amount', count() FROM {UNEXPLAINED}
     UNION ALL
     SELECT 3, 'each closed period has the charges of its close', countIf(NOT agrees) FROM close_check
     UNION ALL

@@ -1,15 +1,18 @@
 """Every panel over many charges, beside its budget: python -m tests.bench.bench_dashboards --rows 10000000.
 
-The engine makes the rows itself: 5,000 customers of very different size, four prices, a year. Exit code 1
-when a panel takes longer than its budget. It needs a ClickHouse: `metering local up` starts one.
+The engine makes the rows itself: 5,000 customers of very different size, four prices, a year. Each month
+stands in several parts whose keys overlap and that are not merged, the worst that a running deployment has.
+A panel is judged by its first run. Exit code 1 when one takes longer than its budget. It needs a
+ClickHouse: `metering local up` starts one.
 """
 
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dashboards.generate import GENERATED, HERE
 from dashboards.macros import Range
@@ -21,7 +24,7 @@ from metering.sinks.migrate import migrate
 
 DATABASE = "metering_bench_dashboards"
 BUDGET_SECONDS = 10.0  # of any panel, on two cores; a dashboard asks for several at once
-CUSTOMERS, MONTHS = 5_000, 12
+CUSTOMERS, MONTHS, PARTS = 5_000, 12, 4
 SPAN = Range(
     int(datetime(2025, 1, 1, tzinfo=UTC).timestamp() * 1000),
     int(datetime(2026, 1, 1, tzinfo=UTC).timestamp() * 1000) - 1000,
@@ -31,9 +34,23 @@ SPAN = Range(
 _WHO = f"concat('c', toString(intDiv(pow(cityHash64(number) % 1000000, 2), 200000000) % {CUSTOMERS}))"
 
 
+class Measured(NamedTuple):
+    """A panel: seconds of its first run and of its second one."""
+
+    first: float
+    second: float
+    name: str
+
+
 def fill(client: Any, rows: int) -> None:
     """The charges of a year, and totals, customers and closes that go with them."""
-    for month in range(1, MONTHS + 1):
+    for table in ("charges", "hourly"):
+        client.command(
+            f"ALTER TABLE {table} MODIFY SETTING min_age_to_force_merge_seconds = 0,"
+            " max_bytes_to_merge_at_min_space_in_pool = 1, max_bytes_to_merge_at_max_space_in_pool = 1"
+        )
+    size = rows // MONTHS // PARTS
+    for month, part in ((month, part) for month in range(1, MONTHS + 1) for part in range(PARTS)):
         hour = (
             f"toDateTime('2025-{month:02}-01 00:00:00', 'UTC') + toUInt32(cityHash64(number, 1) % 672) * 3600"
         )
@@ -48,7 +65,7 @@ def fill(client: Any, rows: int) -> None:
                 [toDecimal128(number % 1000, 6), toDecimal128(0, 6)], [toDecimal128(0.001, 12), toDecimal128(0.0005, 12)],
                 [toDecimal128(0, 6), toDecimal128(0, 6)], [toDecimal128(number % 1000, 18) / 1000, toDecimal128(0, 18)],
                 [toDecimal128(number % 1000, 6), toDecimal128(0, 6)], ['', ''], if(number % 97 = 0, 'flat', 'usage'), 'graduated', 1
-            FROM numbers({rows // MONTHS})"""
+            FROM numbers({part * size}, {size})"""
         )
     client.command(
         "INSERT INTO hourly (customer, meter, hour, dimensions, quantity, events, late, version)"
@@ -64,9 +81,12 @@ def fill(client: Any, rows: int) -> None:
     )
 
 
-def measure(client: Any) -> list[tuple[float, str]]:
-    """Seconds of each panel, the slowest first; the better of two runs, a machine has other things to do."""
-    found = []
+def measure(client: Any) -> list[Measured]:
+    """Each panel twice, the slowest first."""
+    return sorted(_measured(client), reverse=True)
+
+
+def _measured(client: Any) -> Iterator[Measured]:
     for board in load(HERE / GENERATED):
         chosen = selected(board)
         for name, value in {"customer": "c17", "period": "2025-11", "price": "price1"}.items():
@@ -78,8 +98,7 @@ def measure(client: Any) -> list[tuple[float, str]]:
                 began = time.perf_counter()
                 run(client, panel, target, SPAN, chosen)
                 took.append(time.perf_counter() - began)
-            found.append((min(took), f"{board['title']} / {panel['title']}"))
-    return sorted(found, reverse=True)
+            yield Measured(*took, f"{board['title']} / {panel['title']}")
 
 
 def main() -> int:
@@ -94,13 +113,18 @@ def main() -> int:
         try:
             fill(client, given.rows)
             ((charges,),) = client.query("SELECT count() FROM charges").result_rows
+            ((parts,),) = client.query(
+                "SELECT count() FROM system.parts WHERE database = currentDatabase() AND table = 'charges' AND active"
+            ).result_rows
             found = measure(client)
         finally:
             client.command(f"DROP DATABASE {DATABASE}")
-    sys.stdout.write(f"{charges:,} charge rows; budget {given.budget:g} s a panel\n")
-    for seconds, name in found[:15]:
-        sys.stdout.write(f"{seconds:7.2f} s  {'over budget' if seconds > given.budget else '':12}{name}\n")
-    over = [name for seconds, name in found if seconds > given.budget]
+    sys.stdout.write(f"{charges:,} charge rows in {parts} parts; budget {given.budget:g} s a panel\n")
+    sys.stdout.write("    first   second\n")
+    for one in found[:15]:
+        judged = "over budget" if one.first > given.budget else ""
+        sys.stdout.write(f"{one.first:7.2f} s {one.second:6.2f} s  {judged:12}{one.name}\n")
+    over = [one for one in found if one.first > given.budget]
     sys.stdout.write(f"{len(found)} panels, {len(over)} over the budget\n")
     return 1 if over else 0
 

@@ -82,6 +82,14 @@ def test_customers_gained_and_lost(paid: Any) -> None:
 
 
 @pytest.mark.parts
+@pytest.mark.parametrize("month", range(2, 7))
+def test_churn_of_a_month_is_that_of_the_table(paid: Any, month: int) -> None:
+    table = {row[0]: row[4] for row in rows(paid, "Customers gained")}
+    until = Range(ms(2025, 1, 1), ms(2025, month + 1, 1))
+    assert rows(paid, "Churn of customers", until)[0][0] == table[f"2025-{month:02}"]
+
+
+@pytest.mark.parts
 def test_retention_of_the_first_cohort(paid: Any) -> None:
     found = [row[1:] for row in rows(paid, "Retention by cohort") if row[0] == "2025-01"]
     # anna and bert began with 15; bert came back once
