@@ -98,3 +98,9 @@ def promql(expression: str, legend: str = "", *, instant: bool = False, ref: str
         range_val=not instant,
         ref_id=ref,
     )
+
+
+def quantile(share: str, family: str, *labels: str) -> str:
+    """The expression of a quantile of a histogram, by labels, over the interval of a drawn point."""
+    by = ", ".join(["le", *labels])
+    return f"histogramquantile({share}, sum by ({by}) (rate({family}_bucket[$__rate_interval])))"

@@ -18,7 +18,7 @@ from metering.quotad.metrics import Metrics as QuotadMetrics
 
 FOLDER = HERE / "prometheus"
 RULES = ("recording.yml", "alerts.yml")
-PAGES = ("dashboards.md", "invariants.md", "reference/metrics.md")
+PAGES = ("dashboards.md", "invariants.md", "quotad.md")
 
 
 def promtool(*words: str) -> subprocess.CompletedProcess[str]:
