@@ -1,9 +1,10 @@
 """Series as SVG: stacked bars or lines. A drawing only: no amount is read from it."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from dashboards.run import Result
@@ -11,6 +12,8 @@ from dashboards.run import Result
 # Told apart also by people who see colours differently, on a light and on a dark page.
 _COLOURS = ("#3d71d9", "#e0752d", "#2f9e6b", "#b14fc5", "#c9a227", "#d64561", "#4fb3bf", "#8a8f98")
 _LEFT, _BOTTOM, _TOP, _LINES = 64, 22, 8, 4
+_LABEL = 90  # pixels that a time takes
+_ROUND = [Decimal(n) for n in ("1", "1.5", "2", "2.5", "3", "4", "5", "6", "8", "10")]
 
 Series = dict[str, dict[datetime, Decimal]]
 
@@ -27,6 +30,13 @@ def drawn(found: Result, size: tuple[int, int], *, is_bars: bool) -> str:
     )
     box = f'viewBox="0 0 {size[0]} {size[1]}" role="img"'
     return f'<svg {box}>{frame.axes()}{shapes}</svg><div class="legend">{legend}</div>'
+
+
+def _even(peak: Decimal) -> Decimal:
+    """The next value above whose lines stand at round numbers."""
+    wanted = peak / _LINES
+    power = Decimal(10) ** wanted.adjusted()
+    return next(n for n in _ROUND if n * power >= wanted) * power * _LINES
 
 
 def _series(found: Result) -> Series:
@@ -62,11 +72,16 @@ class _Frame:
 
     def __init__(self, size: tuple[int, int], times: Sequence[datetime], peak: Decimal) -> None:
         self.width, self.height = size
-        self.times, self.peak = times, peak
-        self.step = Decimal(self.width - _LEFT) / max(1, len(times))
+        self.times, self.peak = times, _even(peak)
+        self.every = min((b - a for a, b in pairwise(times)), default=timedelta(days=1))
+        self.step = Decimal(self.width - _LEFT) / (self._place(times[-1]) + 1 if times else 1)
+
+    def _place(self, time: datetime) -> Decimal:
+        """How many steps a time lies behind the first one: what is missing between two leaves a gap."""
+        return Decimal((time - self.times[0]) // self.every)
 
     def x(self, time: datetime) -> Decimal:
-        return _LEFT + self.step * self.times.index(time)
+        return _LEFT + self.step * self._place(time)
 
     def y(self, value: Decimal) -> Decimal:
         room = self.height - _BOTTOM - _TOP
@@ -79,10 +94,14 @@ class _Frame:
             y = self.y(value)
             made += f'<line class="grid" x1="{_LEFT}" x2="{self.width}" y1="{y:.1f}" y2="{y:.1f}"/>'
             made += f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>'
-        every = max(1, len(self.times) // 8)
-        for time in self.times[::every]:
+        free = Decimal(0)
+        for time in self.times:
+            at = self.x(time)
+            if at < free or (at > self.width - _LABEL and free):
+                continue
+            free = at + _LABEL + self.step * (-(-_LABEL // self.step))
             words = f"{time:%d %b}" if time.hour == 0 else f"{time:%d %b %H:%M}"
-            made += f'<text x="{self.x(time) + 2:.1f}" y="{self.height - 6}">{words}</text>'
+            made += f'<text x="{at + 2:.1f}" y="{self.height - 6}">{words}</text>'
         return made
 
 

@@ -4,6 +4,7 @@ A reader of the repository sees what Grafana would show, without a Grafana. Seri
 rounded numbers, as Grafana does; tables have the exact text that the query gave.
 """
 
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -28,6 +29,9 @@ _SHOWN = 14
 _DAY = 86_400_000
 _OF_THE_RUN = ("appended", "happened", "made", "changed", "corrected")
 _ROW_PIXELS = 38
+_ABOUT = (
+    "The demo's November 2023 (UTC); what arrived, happened or was sent is of the day on which the demo ran"
+)
 # The month of the demo, and a customer of it.
 SPAN = Range(
     int(datetime(2023, 11, 1, tzinfo=UTC).timestamp() * 1000),
@@ -37,6 +41,10 @@ CHOSEN: dict[str, Value] = {
     "currency": "USD", "customer": "harbor-analytics", "period": "2023-11", "price": "input", "search": "",
     "unit_cost": "", "meter": [ALL], "plan": [ALL],
 }  # fmt: skip
+# What a board is asked for that says nothing about all meters at once.
+_OF_BOARD: dict[str, dict[str, Value]] = {
+    "metering-margins": {"meter": ["input_tokens"], "unit_cost": "0.000002"},
+}
 _COLOURS = {"green": "good", "orange": "warn", "red": "bad"}
 
 
@@ -48,10 +56,9 @@ def page(client: Any, board: Json, span: Range, chosen: Mapping[str, Value]) -> 
         rows[top] = rows.get(top, "") + _panel(client, panel, span, chosen)
     panels = "".join(f'<div class="row">{row}</div>' for row in rows.values())
     shown = ", ".join(f"{name}: {_text(value)}" for name, value in chosen.items() if _text(value))
-    about = f"{board.get('description', '')} "
-    return _PAGE.substitute(
-        title=escape(board["title"]), about=escape(about), chosen=escape(shown), panels=panels
-    )
+    asked = ". ".join(part for part in (_ABOUT, shown) if part)
+    about = _inline(board.get("description", ""))
+    return _PAGE.substitute(title=escape(board["title"]), about=about, chosen=escape(asked), panels=panels)
 
 
 def selected(board: Json) -> dict[str, Value]:
@@ -60,7 +67,7 @@ def selected(board: Json) -> dict[str, Value]:
     for variable in board["templating"].get("list", ()):
         name = variable["name"]
         found[name] = [ALL] if variable.get("multi") else CHOSEN[name]
-    return found
+    return found | _OF_BOARD.get(board["uid"], {})
 
 
 def _text(value: Value) -> str:
@@ -158,6 +165,12 @@ def _markdown(text: str) -> str:
 
 
 def _inline(text: str) -> str:
+    made = _linked(text)
+    made = re.sub(r"`([^`]+)`", r"<code>\1</code>", made)
+    return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", made)
+
+
+def _linked(text: str) -> str:
     parts = text.split("](")
     made = escape(parts[0].rpartition("[")[0] if len(parts) > 1 else parts[0])
     for before, after in pairwise(parts):
@@ -207,6 +220,8 @@ th { text-align: left; font-weight: 500; color: var(--soft); border-bottom: 1px 
 td { padding: 3px 8px 3px 0; border-bottom: 1px solid var(--line); max-width: 420px; overflow: hidden;
   text-overflow: ellipsis; white-space: nowrap; }
 tr:last-child td { border-bottom: 0; }
+.r + :not(.r) { padding-left: 20px; }
+code { font-size: .95em; background: var(--page); border-radius: 3px; padding: 0 3px; }
 .words td { white-space: normal; }
 .r { text-align: right; } .a, a { color: var(--link); } .good { color: var(--good); } .warn { color: var(--warn); }
 .bad { color: var(--bad); font-weight: 600; } .none { color: var(--soft); margin: 6px 0 0; }
@@ -214,9 +229,10 @@ svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft);
 svg .grid { stroke: var(--line); }
 .legend span { margin-right: 14px; color: var(--soft); white-space: nowrap; }
 .legend i { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin-right: 5px; }
-@media (max-width: 800px) { .row { display: block; } section { margin-bottom: 8px; } .body { overflow-x: auto; } }
+@media (max-width: 800px) { .row { display: block; } section { margin-bottom: 8px; } .body { overflow-x: auto; }
+  .timeseries svg { min-width: 760px; } }
 </style></head><body>
-<header><h1>$title</h1><p>$about</p><p>The demo's November 2023 (UTC); $chosen</p></header>
+<header><h1>$title</h1><p>$about</p><p>$chosen</p></header>
 <main>$panels</main></body></html>
 """)
 

@@ -5,7 +5,8 @@ from dashboards.layout import Board, Panel, series, stat, table, words
 from dashboards.query import CURRENCY, METER, divided, money, percent
 
 # The newest billing period that has ended before the end of the time range: a month that still runs says nothing.
-_ENDED = "FROM charge_months WHERE addMonths(month, 1) <= least(toDate($__toTime), toDate(now('UTC')))"
+_UNTIL = "toDate($__toTime + 1)"  # a range holds its last second: one to the end of a month holds the month
+_ENDED = f"FROM charge_months WHERE addMonths(month, 1) <= least({_UNTIL}, toDate(now('UTC')))"
 # Sets, because a comparison with a subquery's value reads every month.
 _NEWEST = f"(SELECT max(month) {_ENDED})"
 _NEWEST_TWO = (
@@ -13,7 +14,7 @@ _NEWEST_TWO = (
 )
 _MONTH = f"FROM customer_months WHERE {CURRENCY} AND month IN {_NEWEST}"
 _CHANGES = f"FROM customer_changes WHERE {CURRENCY}"
-_IN_RANGE = "month >= toDate(toStartOfMonth($__fromTime)) AND addMonths(month, 1) <= toDate($__toTime)"
+_IN_RANGE = f"month >= toDate(toStartOfMonth($__fromTime)) AND addMonths(month, 1) <= {_UNTIL}"
 
 
 def board() -> Board:

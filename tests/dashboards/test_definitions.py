@@ -108,6 +108,13 @@ def test_a_month_that_still_runs_is_not_the_month(paid: Any) -> None:
 
 
 @pytest.mark.parts
+def test_a_range_to_the_last_second_of_a_month_holds_the_month(paid: Any) -> None:
+    june = Range(ms(2025, 1, 1), ms(2025, 7, 1) - 1_000)
+    assert rows(paid, "Revenue of the month", june)[0] == (FIGURES["Revenue of the month"], "2025-06")
+    assert rows(paid, "Customers gained", june)[0][0] == "2025-06"
+
+
+@pytest.mark.parts
 def test_growth_and_the_months_table_agree_with_the_figures(paid: Any) -> None:
     months = {row[0]: row[1:] for row in rows(paid, "MRR, ARR and ARPU")}
     assert months["2025-06"] == (FIGURES["MRR"], FIGURES["ARR"], FIGURES["ARPU"])
