@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from html import escape
 from itertools import pairwise
-from typing import Any
 
 from dashboards.run import Result
 
@@ -59,8 +58,8 @@ def _series(found: Result) -> Series:
 def _peak(series: Series, times: Sequence[datetime], *, is_bars: bool) -> Decimal:
     if is_bars:
         sums = [sum((p.get(t, Decimal(0)) for p in series.values()), Decimal(0)) for t in times]
-        return max([*sums, Decimal("0.000000000001")])
-    return max([v for p in series.values() for v in p.values()] + [Decimal("0.000000000001")])
+        return max([*sums, Decimal(0)]) or Decimal(_LINES)
+    return max([v for p in series.values() for v in p.values()] + [Decimal(0)]) or Decimal(_LINES)
 
 
 def _colour(number: int) -> str:
@@ -125,10 +124,14 @@ def _lines(frame: _Frame, series: Series) -> str:
     return made
 
 
-def _short(value: Any) -> str:
+def _short(value: Decimal) -> str:
     for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if value >= size:
-            return f"{value / size:.3g}{unit}"
+            return f"{_plain(value / size)}{unit}"
     if not value:
         return "0"
-    return f"{value:.3g}" if value >= Decimal("0.001") else f"{value:.1e}"
+    return _plain(value) if value >= Decimal("0.001") else f"{value:.1e}"
+
+
+def _plain(value: Decimal) -> str:
+    return f"{Decimal(f'{value:.3g}').normalize():f}"
