@@ -31,21 +31,28 @@ class HourlyRows(NamedTuple):
     rows: list[ChargeRow]
     unpriced: list[Unpriced]
     carry: Carry | None
+    kept: "Walk | None" = None  # before the hour `keep`
 
 
-class _Walk:
+class Walk:
     """One pass through the hours of a price.
 
     Usage is kept by meter and dimensions: a new version may read other meters or have other cells, so
     what was used before is grouped anew under it.
     """
 
-    def __init__(self, carry: Carry | None) -> None:
+    def __init__(self, carry: Carry | None = None) -> None:
         self.used: dict[tuple[str, Dimensions], Usage] = dict(carry.used) if carry else {}
         self.window = carry.window if carry else -1
         self._price: Price | None = None
         self._groups: dict[str, Usage] = {}
         self._position: Position | None = None
+
+    def copy(self) -> "Walk":
+        """The same place, to go on from more than once."""
+        made = Walk(Carry(self.window, self.used))
+        made._price, made._groups, made._position = self._price, dict(self._groups), self._position
+        return made
 
     def enter(self, window: int, price: Price) -> None:
         """Go to a stretch: its window may begin anew, its price may group differently."""
@@ -89,18 +96,23 @@ def hourly_rows(
     active: tuple[int, int] | None = None,
     carry: Carry | None = None,
     since: int = 0,
+    begun: Walk | None = None,
+    keep: int | None = None,
 ) -> HourlyRows:
     """Rate the usage of one price in a period.
 
     `uses` are ordered by hour, then customer. Rows before the hour `since` are known and left out.
-    `active` is the customer's part of the period, by which tiers are prorated.
+    `active` is the customer's part of the period, by which tiers are prorated. `begun` has walked through
+    the hours before those of `uses`; the walk is `kept` as it stands before the hour `keep`.
     """
     windows = Windows(segments, period, active or (period.starts, period.ends))
-    walk, rows, unpriced = _Walk(carry), [], []
-    last = None
+    walk, rows, unpriced = begun.copy() if begun is not None else Walk(carry), [], []
+    last, kept = None, None
     for (hour, customer), bunch in groupby(uses, key=lambda use: (use.hour, use.customer)):
         assert last is None or (hour, customer) > last, "hours must rise"
         last = (hour, customer)
+        if keep is not None and kept is None and hour >= keep:
+            kept = walk.copy()
         stretch = windows.at(hour)
         if stretch is None:
             unpriced += [_uncovered(use) for use in bunch]
@@ -111,11 +123,11 @@ def hourly_rows(
         if row is not None:
             rows.append(row)
     carried = Carry(walk.window, dict(walk.used)) if windows.goes_on and walk.used else None
-    return HourlyRows(rows, unpriced, carried)
+    return HourlyRows(rows, unpriced, carried, walk if kept is None else kept)
 
 
 def _hour(
-    walk: _Walk, stretch: Stretch, bunch: list[HourUse], wanted: bool
+    walk: Walk, stretch: Stretch, bunch: list[HourUse], wanted: bool
 ) -> tuple[ChargeRow | None, list[Unpriced]]:
     price, missing = stretch.price, []
     before = walk.position() if wanted else START

@@ -8,23 +8,36 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from metering.rating.flats import flat_rows
-from metering.rating.hourly import Carry, HourlyRows, by_hour, carries, hourly_rows
+from metering.rating.hourly import Carry, HourlyRows, Walk, by_hour, carries, hourly_rows
 from metering.rating.lines import spend_lines
 from metering.rating.rows import ChargeRow, Unpriced
 from metering.rating.terms import Period, Span, Terms
 from metering.rating.usage import HourUse
 
 
+class Begun(NamedTuple):
+    """How far the prices of a period were walked through: all usage before an hour."""
+
+    hour: int
+    walks: Mapping[str, Walk]
+
+    @property
+    def values(self) -> int:
+        """Distinct values that are kept in it."""
+        return sum(len(usage.values) for walk in self.walks.values() for usage in walk.used.values())
+
+
 class Rated(NamedTuple):
     """A rated period: its rows, the usage without a price, and the windows that go on.
 
-    Usage rows are complete from the hour `since` on; earlier ones are as they were.
+    Usage rows and `unpriced` are complete from the hour `since` on; earlier ones are as they were.
     """
 
     rows: list[ChargeRow]
     unpriced: list[Unpriced]
     carries: dict[str, Carry]
     since: int
+    begun: Begun | None = None
 
 
 def rate_period(
@@ -35,20 +48,27 @@ def rate_period(
     carried: Mapping[str, Carry] | None = None,
     closing: bool = False,
     since: int = 0,
+    begun: Begun | None = None,
+    keep: int | None = None,
 ) -> Rated:
     """Rate one period of an account.
 
     `members` are the terms of the account's customers; a pool's members share one agreement. The
     rows are a function of the set of usage, whatever order it came in. Rows of hours before `since`
     may be left out, because nothing earlier has changed.
+
+    With what another call kept in `begun`, under the same terms, `uses` are those from its hour on; not
+    where lines need all hours. The hour `keep` is where a later call may begin.
     """
-    if any(_needs_all_hours(terms, period, closing) for terms in members.values()):
+    if needs_all_hours(members, period, closing=closing):
+        assert begun is None, "earlier hours are needed as well"
         since = 0
     routed, unpriced = _route(members, by_hour(uses))
     found: dict[str, HourlyRows] = {}
     agreement = next(iter(members.values())).agreement
     active = _active(members, period)
-    for price in sorted(routed.keys() | (carried or {}).keys()):
+    walks = begun.walks if begun is not None else {}
+    for price in sorted(routed.keys() | (carried or {}).keys() | walks.keys()):
         found[price] = hourly_rows(
             agreement.segments(price),
             routed.get(price, ()),
@@ -56,6 +76,8 @@ def rate_period(
             active=active,
             carry=(carried or {}).get(price),
             since=since,
+            begun=walks.get(price),
+            keep=keep,
         )
     rows = [row for made in found.values() for row in made.rows]
     unpriced += [missing for made in found.values() for missing in made.unpriced]
@@ -64,11 +86,16 @@ def rate_period(
         own += flat_rows(terms, period, closing=closing)
         own += spend_lines(terms, own, period, closing=closing)
         rows += [row for row in own if row.kind != "usage"]
-    return Rated(rows, unpriced, carries(found), since)
+    kept = {price: made.kept for price, made in found.items() if made.kept is not None}
+    return Rated(rows, unpriced, carries(found), since, Begun(keep, kept) if keep is not None else None)
+
+
+def needs_all_hours(members: Mapping[str, Terms], period: Period, *, closing: bool = False) -> bool:
+    """Whether lines follow from what every hour came to; a true-up only does at the close."""
+    return any(_needs_all_hours(terms, period, closing) for terms in members.values())
 
 
 def _needs_all_hours(terms: Terms, period: Period, closing: bool) -> bool:
-    """Whether lines follow from what every hour came to; a true-up only does at the close."""
     spans = terms.agreement.within(period.starts, period.ends)
     lines = any(s.shares or s.discounts or s.cap is not None for s in spans)
     return lines or (closing and any(s.minimums for s in spans))

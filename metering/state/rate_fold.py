@@ -15,7 +15,7 @@ import msgspec
 
 from metering.catalog.resolved import Catalog
 from metering.rating.hourly import Carry
-from metering.rating.period import Rated, rate_period
+from metering.rating.period import Begun, Rated, needs_all_hours, rate_period
 from metering.rating.usage import HourUse
 from metering.records import EPOCH_SHIFT, HourlyTotal, Restatement, Watermark, decode, version
 from metering.state import calendar
@@ -30,6 +30,8 @@ from metering.state.settle import Settling, Touched, unknown_customer
 from metering.state.totals import usage_of
 
 HEAVY_SLOTS = 5_000
+LATEST_SECONDS = 3_600  # before the latest hour: usage that changes is seldom older
+MOST_VALUES = 1_000  # distinct values that are kept to go on from
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class RateFold:
         self._changed: dict[tuple[str, str], dict[int, int]] = {}
         self._late_at = 0  # behind the last record that was late
         self._has_adopted = False
+        self._begun: dict[tuple[str, str], Begun] = {}  # where to go on: under this catalog, with this usage
         self._settling = Settling(self._state, rules.charges_topic)
         self._corrections = Corrections(self._state, self._settling, self._is_closed)
         self._posted: list[Output] = []  # at closes and restatements, since the last checkpoint
@@ -87,6 +90,7 @@ class RateFold:
         """Rate open periods again under a new catalog revision, at the same position."""
         if self._accounts is None or catalog is not self._accounts.catalog:
             self._accounts = Accounts(catalog, self.rules.partition, self.rules.partitions)
+            self._begun.clear()
         if catalog.revision <= self._revision:
             return
         if self.offset is not None and self._revision:
@@ -248,18 +252,36 @@ class RateFold:
 
     def _rate(self, account: str, period: str, *, since: int = 0, closing: bool = False) -> Rated:
         assert self._accounts is not None
-        members = self._accounts.catalog.members(account)
-        uses = self._uses(account, period)
+        members, span = self._accounts.catalog.members(account), calendar.period(period)
         if not members:
-            return Rated([], [unknown_customer(use) for use in uses], {}, 0)
+            return Rated([], [unknown_customer(use) for use in self._uses(account, period)], {}, 0)
+        is_whole = closing or self._accounts.has_contract_scope(account) or needs_all_hours(members, span)
+        if not is_whole:
+            return self._go_on(account, period, since)
+        self._begun.pop((account, period), None)
         carried = self._carried(account, period) if self._accounts.has_contract_scope(account) else {}
-        span = calendar.period(period)
+        uses = self._uses(account, period)
         return rate_period(members, uses, span, carried=carried, closing=closing, since=since)
 
-    def _uses(self, account: str, period: str) -> list[HourUse]:
+    def _go_on(self, account: str, period: str, since: int) -> Rated:
+        """Rate from where the hours before the change were walked through, if that is known."""
+        assert self._accounts is not None
+        begun = self._begun.pop((account, period), None)
+        if begun is not None and begun.hour > since:
+            begun = None
+        uses = self._uses(account, period, begun.hour if begun is not None else 0)
+        latest = max((use.hour for use in uses), default=0) - LATEST_SECONDS
+        keep = max(latest, begun.hour if begun is not None else 0)
+        members, span = self._accounts.catalog.members(account), calendar.period(period)
+        rated = rate_period(members, uses, span, since=since, begun=begun, keep=keep)
+        if rated.begun is not None and rated.begun.values <= MOST_VALUES:
+            self._begun[account, period] = rated.begun
+        return rated
+
+    def _uses(self, account: str, period: str, since: int = 0) -> list[HourUse]:
         assert self._accounts is not None
         customers = list(self._accounts.catalog.members(account)) or [account]
-        return [use for c in customers for use in self._state.uses(Slot(c, period))]
+        return [use for c in customers for use in self._state.uses(Slot(c, period), since)]
 
     def _carried(self, account: str, period: str) -> dict[str, Carry]:
         """Windows of the contract as the periods before this one leave them."""

@@ -65,10 +65,10 @@ class RateState:
         self._set(_use_key(slot, use), _use_value(use, version))
         return True
 
-    def uses(self, slot: Slot) -> list[HourUse]:
-        """The usage of a customer's period."""
+    def uses(self, slot: Slot, since: int = 0) -> list[HourUse]:
+        """The usage of a customer's period from an hour on."""
         self._read(slot)
-        return [held.use for held in self._uses.get(slot, _NOTHING).values()]
+        return [held.use for place, held in self._uses.get(slot, _NOTHING).items() if place[0] >= since]
 
     def slots(self) -> set[Slot]:
         """Every customer's period that is open."""

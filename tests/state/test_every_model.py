@@ -1,24 +1,38 @@
 """Every aggregation and price model through both folds, against the same events rated from a file."""
 
 import json
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.catalog.load import load_texts
+from metering.catalog.resolved import Catalog
 from metering.offline import rate_file
 from metering.rating.money import parse_quantity
+from metering.rating.period import needs_all_hours
 from metering.records import Charge, PeriodClose
+from metering.state import calendar
 from metering.state.fold import Changes, Saved
 from metering.state.meter_fold import MeterFold
 from metering.state.meter_rules import MeterRules
 from metering.state.rate_fold import RateFold, RateRules
 from tests.state.folding import HOUR, NOW, START, chunk, records, tick
 
-CATALOG = load_texts({"c.yaml": (Path(__file__).parent / "every_model.yaml").read_text()})
+TEXT = (Path(__file__).parent / "every_model.yaml").read_text()
+CATALOG = load_texts({"c.yaml": TEXT})
+# Without what is shared out over all hours: only then is a period rated from where it was left.
+BY_HOUR = load_texts(
+    {
+        "c.yaml": re.sub(
+            r",? discounts: \[[^]]*\]|^ *(discounts|cap): .*$|^.*percent_of.*$", "", TEXT, flags=re.M
+        )
+    }
+)
 PERIOD = "2023-11"
 
 
@@ -56,7 +70,14 @@ def copy_of(fold: Any, made: list[Changes]) -> Any:
     return fresh
 
 
-def through_the_folds(values: list[bytes], size: int, *, restart: bool) -> list[Changes]:
+def through_the_folds(
+    values: list[bytes],
+    size: int,
+    *,
+    restart: bool,
+    from_the_start: bool = False,
+    under: Catalog = CATALOG,
+) -> list[Changes]:
     meter: Any = MeterFold(MeterRules(0, 1, "events", "hourly", "rejected"))
     rate: Any = RateFold(RateRules(0, 1, "charges"))
     metered: list[Changes] = []
@@ -65,11 +86,13 @@ def through_the_folds(values: list[bytes], size: int, *, restart: bool) -> list[
     batches = [[began], *(values[i : i + size] for i in range(0, len(values), size)), [tick()]]
     offset = place = 0
     for batch in batches:
-        meter.fold([chunk(offset, batch, NOW)], CATALOG)
+        meter.fold([chunk(offset, batch, NOW)], under)
         offset += len(batch)
         metered.append(meter.changes())
         hourly = [o.value for o in metered[-1].outputs if o.topic == "hourly"]
-        rate.fold([chunk(place, hourly)], CATALOG)
+        if from_the_start:
+            rate._begun.clear()
+        rate.fold([chunk(place, hourly)], under)
         place += len(hourly)
         rated.append(rate.changes())
         if restart:
@@ -104,6 +127,33 @@ def test_the_stream_comes_to_what_a_file_of_the_same_events_comes_to(
     values: list[bytes], size: int, restart: bool
 ) -> None:
     assert sums(through_the_folds(values, size, restart=restart)) == from_a_file(values)
+
+
+@pytest.mark.parametrize("account", ["a", "both"])
+def test_periods_of_this_catalog_are_rated_from_where_they_were_left(account: str) -> None:
+    assert not needs_all_hours(BY_HOUR.members(account), calendar.period(PERIOD))
+
+
+def in_hour(value: bytes, hour: int) -> bytes:
+    return json.dumps({**json.loads(value), "time": START + hour * HOUR}).encode()
+
+
+hours = st.builds(in_hour, events(), st.integers(0, 9))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(hours, min_size=1, max_size=40), st.integers(1, 9), st.booleans())
+def test_going_on_from_the_hours_before_comes_to_what_rating_all_of_them_comes_to(
+    values: list[bytes], size: int, in_order: bool
+) -> None:
+    """What is posted at each checkpoint is the same, to the byte; in order, later hours follow."""
+    if in_order:
+        values = sorted(values, key=lambda value: int(json.loads(value)["time"]))
+    went_on, each_whole = (
+        through_the_folds(values, size, restart=False, from_the_start=whole, under=BY_HOUR)
+        for whole in (False, True)
+    )
+    assert went_on == each_whole
 
 
 @settings(max_examples=20, deadline=None)
