@@ -11,6 +11,7 @@ from backports import zstd
 FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
 INSERT = re.compile(rb"\s*INSERT\s+INTO\b", re.IGNORECASE)
 INSERT_FORMAT = re.compile(rb"\bFORMAT\s+(\w+)(?:[ \t]*;)?(?:[ \t]*\r?\n|[ \t]+|$)", re.IGNORECASE)
+_SETTINGS = re.compile(r"\sSETTINGS\s", re.IGNORECASE)
 READS = re.compile(r"\s*(SELECT|WITH|SHOW|DESC|DESCRIBE|EXPLAIN|EXISTS|\()", re.IGNORECASE)
 STREAMED = re.compile(r"\s*(SELECT|WITH|\()", re.IGNORECASE)
 HOST_FILES = re.compile(r"\bINTO\s+OUTFILE\b|\bFROM\s+INFILE\b", re.IGNORECASE)
@@ -61,6 +62,13 @@ def compressor(encoding: str) -> Codec:
         codec: Codec = zstd.ZstdCompressor(level=1)
         return codec
     return _Lz4() if encoding == "lz4" else _Plain()
+
+
+def insert_from(statement: bytes, form: "re.Match[bytes]", file: str) -> str:
+    """An INSERT of data in a format as one of a file; its settings stand behind the file."""
+    into, *settings = _SETTINGS.split(statement[: form.start()].decode(), maxsplit=1)
+    given = f" SETTINGS {settings[0]}" if settings else ""
+    return f"{into} FROM INFILE {quote(file)} COMPRESSION 'none'{given} FORMAT {form.group(1).decode()}"
 
 
 def decompress(encoding: str, data: bytes) -> bytes:

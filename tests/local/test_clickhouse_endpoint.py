@@ -31,6 +31,29 @@ def test_rows_go_in_and_out_with_every_codec(local_parts: Settings, codec: Any) 
         assert client.query("SELECT count(), sum(n) FROM codecs.t").result_rows == [(100_000, 4_999_950_000)]
 
 
+@pytest.mark.parametrize(("days", "code"), [([3], 469), (range(0, 4_000, 31), 252)])
+def test_an_insert_that_fails_behind_the_parser_is_an_error(
+    local_parts: Settings, days: list[int], code: int
+) -> None:
+    with clickhouse_connect.get_client(**address(local_parts)) as client:
+        client.command("CREATE DATABASE IF NOT EXISTS refusals")
+        client.command(
+            "CREATE OR REPLACE TABLE refusals.t (day Date, CONSTRAINT not_the_third CHECK toUInt16(day) != 3)"
+            " ENGINE = MergeTree PARTITION BY toYYYYMM(day) ORDER BY day"
+        )
+        with pytest.raises(DatabaseError) as refused:
+            client.insert("t", [[day] for day in days], column_names=["day"], database="refusals")
+        assert refused.value.code == code
+
+
+def test_an_insert_may_have_settings_of_its_own(local_parts: Settings) -> None:
+    with clickhouse_connect.get_client(**address(local_parts)) as client:
+        client.command("CREATE DATABASE IF NOT EXISTS settled")
+        client.command("CREATE OR REPLACE TABLE settled.t (n Int64, s String) ENGINE = MergeTree ORDER BY n")
+        client.command("INSERT INTO settled.t SETTINGS max_insert_threads = 1 FORMAT CSV", data="1,a\n2,b\n")
+        assert client.query("SELECT * FROM settled.t").result_rows == [(1, "a"), (2, "b")]
+
+
 def test_the_async_client_works(local_parts: Settings) -> None:
     async def work() -> Any:
         client = await clickhouse_connect.get_async_client(**address(local_parts))
