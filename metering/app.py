@@ -18,6 +18,7 @@ from metering.worker import Worker
 
 STAY_AWAKE_SECONDS = 0.5
 PROGRESS_SECONDS = 1.0
+RESULTS_FASTER = 5  # a charge is waited for, a row of the archive is not
 _BUFFERED_BATCHES = 32
 
 
@@ -107,6 +108,10 @@ def sink_app(settings: Settings) -> Any:
     @app.timer(settings.sink_batch_seconds)  # type: ignore[untyped-decorator]  # Faust ships no types
     async def flush() -> None:
         await sink.flush_all()
+
+    @app.timer(settings.sink_batch_seconds / RESULTS_FASTER)  # type: ignore[untyped-decorator]  # Faust ships no types
+    async def flush_results() -> None:
+        await sink.flush_results()
 
     _follow_partitions(app, sink, start=None)
     observe(app, sink, settings)

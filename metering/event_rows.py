@@ -98,8 +98,12 @@ class Rows:
         event.customer, event.at = self.customers[row], int(self.at[row])
         return event
 
+    @property
+    def places(self) -> list[int]:
+        """Where in its envelope each row stands; -1: in none."""
+        return [-1] * len(self) if self._places is None else self._places
+
     def _place(self, row: int) -> int:
-        """Where in its envelope a row stands; -1: in none."""
         return -1 if self._places is None else self._places[row]
 
     def _raw_parts(self, value: int) -> list[bytes]:

@@ -16,14 +16,15 @@ from faust.types import TP
 from metering.catalog.reader import follow
 from metering.ending import die
 from metering.errors import UserError
-from metering.events import TICK_TYPE, UsageEvent, decode_values
 from metering.observe.families import LETTERS
 from metering.quota.wire import decode_event, decode_fact
 from metering.records import decode
 from metering.settings import Settings
+from metering.sinks.archive import archived
+from metering.sinks.blocks import Block
 from metering.sinks.quota_rows import event_row, fact_row
-from metering.sinks.rows import COLUMNS, TableRow, of_catalog, of_event, of_record
-from metering.sinks.writer import Origin, Writer
+from metering.sinks.rows import COLUMNS, TableRow, of_catalog, of_record
+from metering.sinks.writer import Origin, Stretch, Writer
 from metering.state.fold import Chunk
 from metering.state.log_bounds import LogBounds
 from metering.topics import Names
@@ -34,15 +35,43 @@ log = structlog.get_logger()
 SINK = "clickhouse"
 _REASON = COLUMNS["rejected"].index("reason")
 Make = Callable[[bytes, int, int], TableRow | None]  # from a value, its offset and its append time
+Stored = Callable[[Sequence[TableRow | Block], Origin, float], None]  # rows, their origin, and seconds
 
 
 class Pending:
     """Rows of one partition that are not stored yet, and the offsets that they cover."""
 
     def __init__(self, first: int) -> None:
-        self.first = self.next = first
-        self.rows: list[TableRow] = []
-        self.since = time.time_ns() / 1e9  # for a person who looks at it
+        self.first = self.next = first  # up to where it is stored, and up to where it was read
+        self.rows: list[TableRow | Block] = []  # that no insert has taken yet
+        self.count = 0  # of these rows
+        self.since = self._taken = time.time_ns() / 1e9  # for a person who looks at it
+
+    def add(self, rows: Sequence[TableRow | Block], upto: int) -> None:
+        """Keep rows that cover the log up to an offset."""
+        if self.next == self.first:
+            self.since = time.time_ns() / 1e9
+        self.rows += rows
+        self.count += sum(len(row) if isinstance(row, Block) else 1 for row in rows)
+        self.next = upto
+
+    def take(self) -> Sequence[TableRow | Block]:
+        """Its rows, for an insert."""
+        rows, self.rows, self.count = self.rows, [], 0
+        self._taken = time.time_ns() / 1e9
+        return rows
+
+    def stored(self, upto: int) -> None:
+        """What was taken is stored; what was read since then still waits."""
+        self.first, self.since = upto, self._taken
+
+
+class Lane:
+    """Topics whose rows go into the same inserts, one at a time, while the next rows are read."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.storing: asyncio.Task[None] | None = None
 
 
 class Sink:
@@ -54,10 +83,12 @@ class Sink:
         self.writer = Writer(settings.clickhouse(), settings.database)
         self.bounds = LogBounds(settings.brokers())
         self.consumer: Any = None
-        self.on_stored: Callable[[Sequence[TableRow], Origin, float], None] | None = None  # and seconds
+        self.on_stored: Callable[[Sequence[TableRow | Block], Origin, float], None] | None = (
+            None  # and seconds
+        )
         self._pending: dict[TP, Pending] = {}
         self._makers = {self.names.quota_events: _of_quota_event, self.names.quota_facts: _of_fact}
-        self._lock = asyncio.Lock()
+        self._archive, self._results = Lane(), Lane()
         self._last_seek: dict[TP, float] = {}
 
     @property
@@ -97,21 +128,39 @@ class Sink:
             self._die("batch_failed", error, topic=batch.tp.topic, partition=batch.tp.partition)
 
     async def _take(self, batch: Batch) -> None:
+        pending = self._pending.get(batch.tp)
+        if pending is None:
+            return
+        upto, fresh, has_gap = pending.next, [], False
         for chunk in batch.chunks:
-            pending = self._pending.get(batch.tp)
-            if pending is None or chunk.next <= pending.next:
-                continue
-            if chunk.first > pending.next:
-                await self._seek_back(batch.tp, pending.next)
-                return
-            fresh = chunk.after(pending.next)
-            pending.rows.extend(self._rows(batch.tp, fresh))
-            pending.next = chunk.next
-            if len(pending.rows) >= self.settings.sink_batch_rows:
-                await self.flush(batch.tp)
+            if chunk.first > upto:
+                has_gap = True
+                break
+            if chunk.next > upto:
+                fresh.append(chunk.after(upto))
+                upto = chunk.next
+        if fresh:
+            pending.add(self._rows(batch.tp, fresh), upto)
+            await self._make_room(self._lane(batch.tp))
+        if has_gap:
+            await self._seek_back(batch.tp, pending)
 
-    async def _seek_back(self, tp: TP, offset: int) -> None:
-        now = time.monotonic()
+    def _lane(self, tp: TP) -> Lane:
+        return self._archive if tp.topic == self.names.events else self._results
+
+    def _of(self, lane: Lane) -> list[tuple[TP, Pending]]:
+        return [(tp, pending) for tp, pending in self._pending.items() if self._lane(tp) is lane]
+
+    async def _make_room(self, lane: Lane) -> None:
+        """Begin to store when a lane holds many rows; wait only for what is being stored already."""
+        if sum(pending.count for _, pending in self._of(lane)) >= self.settings.sink_batch_rows:
+            if lane.storing is not None:
+                await lane.storing
+            lane.storing = asyncio.create_task(self._store(lane))
+        await asyncio.sleep(0)  # others have their turn
+
+    async def _seek_back(self, tp: TP, pending: Pending) -> None:
+        now, offset = time.monotonic(), pending.next
         if now - self._last_seek.get(tp, 0.0) < 1.0:
             return  # batches that were under way already
         self._last_seek[tp] = now
@@ -119,49 +168,65 @@ class Sink:
         if earliest > offset:
             # Older records are gone for good; what is left must still be stored.
             log.error("records_deleted_before_archive", topic=tp.topic, first=offset, last=earliest)
-            self._pending[tp] = Pending(earliest)
+            pending.next = earliest
             return
         log.warning("gap_seek_back", topic=tp.topic, partition=tp.partition, offset=offset)
         await self.consumer.seek_batches({tp: offset})
 
-    def _rows(self, tp: TP, chunk: Chunk) -> list[TableRow]:
+    def _rows(self, tp: TP, chunks: Sequence[Chunk]) -> Sequence[TableRow | Block]:
         if tp.topic == self.names.events:
-            return [
-                of_event(item.event, chunk, item.value, item.place, tp.topic, tp.partition)
-                for item in decode_values(chunk.values)
-                if isinstance(item.event, UsageEvent) and item.event.type != TICK_TYPE
-            ]
+            return [archived(chunks, tp.topic, tp.partition)]
         make = self._makers.get(tp.topic, _of_ours)
-        placed = zip(chunk.offsets, chunk.values, strict=True)
-        found = [_row(tp, make, value, offset, chunk.appended) for offset, value in placed if value]
+        found = [
+            _row(tp, make, value, offset, chunk.appended)
+            for chunk in chunks
+            for offset, value in zip(chunk.offsets, chunk.values, strict=True)
+            if value
+        ]
         return [row for row in found if row is not None]
 
+    async def flush_results(self) -> None:
+        """Store the results that wait."""
+        await self._flush(self._results)
+
     async def flush_all(self) -> None:
-        """Store what has waited long enough."""
+        """Store everything that waits, results first."""
+        await self._flush(self._results)
+        await self._flush(self._archive)
+
+    async def _flush(self, lane: Lane) -> None:
+        if lane.storing is not None:
+            await lane.storing
+        await self._store(lane)
+
+    async def _store(self, lane: Lane) -> None:
         try:
-            for tp in list(self._pending):
-                await self.flush(tp)
+            async with lane.lock:
+                held = [
+                    (tp, p) for tp, p in self._pending.items() if p.next > p.first and self._lane(tp) is lane
+                ]
+                if held:
+                    await self._store_in_order(held)
         except Exception as error:
             self._die("flush_failed", error)
 
-    async def flush(self, tp: TP) -> None:
-        """Store one partition's rows, then its position, then tell the group."""
-        async with self._lock:
-            pending = self._pending.get(tp)
-            if pending is None or pending.next == pending.first:
-                return
-            following = Pending(pending.next)
-            rows, first, upto = pending.rows, pending.first, pending.next
-            self._pending[tp] = following
-            origin = Origin(tp.topic, tp.partition, first, upto - 1)
-            began = time.monotonic()
-            await self.writer.write(rows, origin)
+    async def _store_in_order(self, held: Sequence[tuple[TP, Pending]]) -> None:
+        """Store rows of some partitions, then their positions, then tell the group."""
+        stretches = [Stretch(Origin(*tp, p.first, p.next - 1), p.take()) for tp, p in held]
+        began = time.monotonic()
+        await self.writer.store(stretches)
+        self._count_stored(stretches, time.monotonic() - began)
+        await self.writer.store(Stretch(origin, [_position(origin)]) for origin, _ in stretches)
+        upto = {tp: origin.last + 1 for (tp, _), (origin, _) in zip(held, stretches, strict=True)}
+        for tp, pending in held:
+            pending.stored(upto[tp])
+        await self.consumer.commit_positions(upto)
+
+    def _count_stored(self, stretches: Sequence[Stretch], seconds: float) -> None:
+        for origin, rows in stretches:
             if self.on_stored is not None:
-                self.on_stored(rows, origin, time.monotonic() - began)
-            count_letters(row for table, row in rows if table == "rejected")
-            position = TableRow("sink_progress", (SINK, tp.topic, tp.partition, upto))
-            await self.writer.write([position], origin)
-            await self.consumer.commit_positions({tp: upto})
+                self.on_stored(rows, origin, seconds)
+            count_letters(row.row for row in rows if isinstance(row, TableRow) and row.table == "rejected")
 
     async def follow_catalog(self) -> None:
         """Store each catalog revision: a closed period is audited under the one that closed it."""
@@ -175,6 +240,10 @@ class Sink:
 
     def _die(self, event: str, error: Exception, **facts: Any) -> NoReturn:
         die(event, error, **facts)
+
+
+def _position(origin: Origin) -> TableRow:
+    return TableRow("sink_progress", (SINK, origin.topic, origin.partition, origin.last + 1))
 
 
 def _created_anew(tp: TP, offset: int, end: int) -> UserError:

@@ -32,7 +32,7 @@ class Observed:
         if isinstance(self._owner, Worker):
             catalog = self._owner.catalog
             return made._replace(catalog_revision=catalog.revision if catalog else 0)
-        waiting = [pending.since for pending in self._owner.pending.values() if pending.rows]
+        waiting = [one.since for one in self._owner.pending.values() if one.next > one.first]
         return made._replace(oldest_unstored=min(waiting, default=0.0))
 
     def _parts(self) -> list[Part]:

@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
+from itertools import chain
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -24,9 +25,10 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 
 from metering.events import TICK_TYPE, UsageEvent, decode_values
 from metering.records import HourlyTotal, decode
+from metering.sinks.blocks import Block, Held, by_table
 from metering.sinks.rows import COLUMNS, TableRow
 from metering.sinks.writer import Origin
-from metering.state.calendar import HOUR_SECONDS, hour_of
+from metering.state.calendar import hour_of
 from metering.topics import Names
 from metering.transport import Batch
 
@@ -58,10 +60,11 @@ class Traces:
         elif batch.tp.topic == self._names.hourly:
             self._note("rate", batch.tp, _totals(batch), seconds)
 
-    def stored(self, rows: Sequence[TableRow], origin: Origin, seconds: float) -> None:
+    def stored(self, rows: Sequence[TableRow | Block], origin: Origin, seconds: float) -> None:
         """ClickHouse has acknowledged rows of the sink."""
+        found = by_table(rows)
         for table in _TIMES:
-            self._note(f"store {table}", origin, _rows(table, rows, origin.first), seconds)
+            self._note(f"store {table}", origin, _rows(table, found.get(table, []), origin.first), seconds)
 
     def _note(self, name: str, place: Any, seen: Iterable[Seen], seconds: float) -> None:
         ended = time.time_ns()
@@ -135,10 +138,10 @@ def _totals(batch: Batch) -> Iterator[Seen]:
                 yield Seen(record.customer, record.hour, offset)
 
 
-def _rows(table: str, rows: Sequence[TableRow], offset: int) -> Iterator[Seen]:
+def _rows(table: str, parts: Sequence[Held], offset: int) -> Iterator[Seen]:
     names = COLUMNS[table]
     customer, at = names.index("customer"), names.index(_TIMES[table])
-    for name, row in rows:
-        if name == table:
-            when: datetime = row[at]
-            yield Seen(row[customer], int(when.timestamp()) // HOUR_SECONDS * HOUR_SECONDS, offset)
+    for row in chain.from_iterable(parts):
+        when: datetime | int = row[at]
+        at_ms = when if isinstance(when, int) else int(when.timestamp()) * 1_000
+        yield Seen(row[customer], hour_of(at_ms), offset)

@@ -194,7 +194,7 @@ async def _fill(into: Settings, ends: Ends, catalogs: dict[int, Published], tell
             log = read_chunks(into.brokers(), tp.topic, tp.partition, starts[tp], found.end)
             async for chunks in log:
                 await sink.take(Batch(tp, chunks, None))
-            await sink.flush(tp)
+            await sink.flush_all()
             if tp.partition == into.partitions - 1:
                 tell(f"{tp.topic} read")
     finally:

@@ -8,6 +8,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from metering.errors import UserError
+from metering.sinks.blocks import Block
 
 _CONNECT_SECONDS = 10
 _ANSWER_SECONDS = 30
@@ -69,10 +70,24 @@ def connect(url: str, database: str, *, answer_seconds: int = _ANSWER_SECONDS) -
         raise unreachable(url, database, error) from error
 
 
+class Inserter:
+    """An asyncio client that takes rows as columns: encoding them row by row costs four times as much."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.create_insert_context = client.create_insert_context
+        self.query = client.query
+        self.close = client.close
+
+    async def insert(self, table: str, block: Block, **how: Any) -> None:
+        """As `insert` of clickhouse-connect."""
+        await self._client.insert(table, block.columns, column_oriented=True, **how)
+
+
 async def connect_async(url: str, database: str) -> Any:
-    """An asyncio client."""
+    """An asyncio client, for a writer."""
     try:
-        return await clickhouse_connect.get_async_client(**_parameters(url, database))
+        return Inserter(await clickhouse_connect.get_async_client(**_parameters(url, database)))
     except (ClickHouseError, OSError) as error:
         raise unreachable(url, database, error) from error
 

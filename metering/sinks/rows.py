@@ -5,10 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-import msgspec
-
 from metering.catalog.resolved import Catalog, canonical
-from metering.events import UsageEvent
 from metering.records import (
     Charge,
     DeadLetter,
@@ -21,7 +18,6 @@ from metering.records import (
 )
 from metering.sinks.audit_rows import AUDIT_COLUMNS, audit_rows
 from metering.sinks.quota_rows import QUOTA_COLUMNS
-from metering.state.fold import Chunk
 
 Row = tuple[Any, ...]
 
@@ -77,26 +73,6 @@ def of_record(record: Record) -> TableRow | None:
     """The row of a record on one of our topics; a watermark has none."""
     make = _MAKERS.get(type(record))
     return make(record) if make else None
-
-
-def of_event(event: UsageEvent, chunk: Chunk, number: int, index: int, topic: str, p: int) -> TableRow:
-    """The archive row of one readable copy of an event."""
-    data = msgspec.json.encode(event.data).decode()
-    row = (
-        event.customer,
-        event.type,
-        _time(event.at),
-        event.id,
-        event.source,
-        data,
-        topic,
-        p,
-        chunk.offsets[number],
-        index,
-        _time(chunk.appended),
-        event.backfill,
-    )
-    return TableRow("events", row)
 
 
 def of_catalog(catalog: Catalog) -> list[TableRow]:

@@ -10,9 +10,9 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from decimal import Context, Decimal
+from functools import partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -21,15 +21,15 @@ import structlog
 from metering.errors import UserError
 from metering.observe.families import FAILURES, FLUSH, ROWS, timed
 from metering.records import version
+from metering.sinks.blocks import Block, Held, by_table, joined
 from metering.sinks.client import Remedy, connect_async, remedy_for
-from metering.sinks.rows import COLUMNS, Row, TableRow
+from metering.sinks.exact import check_exact
+from metering.sinks.rows import COLUMNS, TableRow
 
 log = structlog.get_logger()
 
-_WIDE = Context(prec=80)
+Work = Callable[[], Awaitable[None]]
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-# Digits behind the point that a column holds, where it is not 6.
-_DECIMALS = {"rounding": 36, "effect_amounts": 36, "slice_unit_prices": 12, "slice_amounts": 18}
 
 
 class Origin(NamedTuple):
@@ -45,6 +45,20 @@ class Origin(NamedTuple):
         return f"{table}:{self.topic}:{self.partition}:{self.first}-{self.last}"
 
 
+class Stretch(NamedTuple):
+    """Rows of any tables that come from one stretch of the log."""
+
+    origin: Origin
+    rows: Sequence[TableRow | Block]
+
+
+class Piece(NamedTuple):
+    """Rows of one table that come from one stretch of the log."""
+
+    origin: Origin
+    rows: Held
+
+
 class Writer:
     """Writes batches to the books of one database."""
 
@@ -52,6 +66,7 @@ class Writer:
         self._url = url
         self._database = database
         self._client: Any = None
+        self._connecting = asyncio.Lock()
         self._types: dict[str, list[Any]] = {}
         self._down_since: float | None = None
 
@@ -60,15 +75,22 @@ class Writer:
         """Whether ClickHouse does not answer at the moment."""
         return self._down_since is not None
 
-    @timed(FLUSH)
-    async def write(self, rows: Sequence[TableRow], origin: Origin) -> None:
+    async def write(self, rows: Sequence[TableRow | Block], origin: Origin) -> None:
         """Store rows of any tables; returns when ClickHouse has acknowledged all of them."""
-        tables: defaultdict[str, list[Row]] = defaultdict(list)
-        for table, row in rows:
-            tables[table].append(row)
-        for table, batch in tables.items():
-            await self._store(table, batch, origin, origin.token(table))
-            ROWS.labels(table).inc(len(batch))
+        await self.store([Stretch(origin, rows)])
+
+    @timed(FLUSH)
+    async def store(self, stretches: Iterable[Stretch]) -> None:
+        """Store rows of several stretches, one insert a table, the tables side by side; as `write`."""
+        tables: defaultdict[str, list[Piece]] = defaultdict(list)
+        for origin, rows in sorted(stretches, key=lambda found: found.origin):
+            for table, parts in by_table(rows).items():
+                tables[table] += [Piece(origin, part) for part in parts]
+        await side_by_side(*(partial(self._store_table, *found) for found in tables.items()))
+
+    async def _store_table(self, table: str, pieces: list[Piece]) -> None:
+        await self._store(table, pieces, token_of(table, [piece.origin for piece in pieces]))
+        ROWS.labels(table).inc(sum(len(piece.rows) for piece in pieces))
 
     async def query(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         """Rows of a query, tried again until the database answers."""
@@ -85,38 +107,41 @@ class Writer:
         if self._client is not None:
             await self._client.close()
 
-    async def _store(self, table: str, rows: list[Row], origin: Origin, token: str) -> None:
+    async def _store(self, table: str, pieces: list[Piece], token: str) -> None:
         try:
-            for row in rows:
-                _check_exact(table, row)
-            await self._insist(lambda: self._insert(table, rows, token))
+            block = joined(table, [piece.rows for piece in pieces])
+            check_exact(block)
+            await self._insist(lambda: self._insert(block, token))
         except Exception as error:
             if remedy_for(error) is not Remedy.POISON:
                 raise
-            if len(rows) == 1:
-                await self._put_aside(table, rows[0], origin, error)
+            halves = _halves(pieces)
+            if halves is None:
+                await self._put_aside(table, pieces[0], error)
                 return
-            middle = len(rows) // 2
-            await self._store(table, rows[:middle], origin, f"{token}:0")
-            await self._store(table, rows[middle:], origin, f"{token}:1")
+            for number, half in enumerate(halves):
+                await self._store(table, half, f"{token}:{number}")
 
-    async def _insert(self, table: str, rows: list[Row], token: str) -> None:
+    async def _insert(self, block: Block, token: str) -> None:
+        table = block.table
         if table not in self._types:
             context = await self._client.create_insert_context(table, COLUMNS[table])
             self._types[table] = context.column_types
         await self._client.insert(
             table,
-            rows,
+            block,
             column_names=COLUMNS[table],
             column_types=self._types[table],
             settings={
                 "insert_deduplication_token": token,
                 "async_insert": 0,
                 "insert_deduplicate": 1,
+                "max_partitions_per_insert_block": 0,  # a fetch may hold events of many months
             },
         )
 
-    async def _put_aside(self, table: str, row: Row, origin: Origin, error: Exception) -> None:
+    async def _put_aside(self, table: str, piece: Piece, error: Exception) -> None:
+        origin, (row,) = piece
         log.error("row_refused", table=table, **origin._asdict(), error=str(error))
         letter = (
             origin.topic,
@@ -133,15 +158,17 @@ class Writer:
             version(1, origin.first),
         )
         token = f"{origin.token('rejected')}:{sha256(repr(row).encode()).hexdigest()[:16]}"
-        await self._insist(lambda: self._insert("rejected", [letter], token))
+        block = joined("rejected", [[letter]])
+        await self._insist(lambda: self._insert(block, token))
 
     async def _insist(self, work: Any) -> Any:
         """Do it until it is done; only errors that waiting cannot mend come out."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                if self._client is None:
-                    self._client = await connect_async(self._url, self._database)
+                async with self._connecting:
+                    if self._client is None:
+                        self._client = await connect_async(self._url, self._database)
                 result = await work()
                 self._recovered()
                 return result
@@ -180,20 +207,36 @@ class Writer:
             self._down_since = None
 
 
-def decimals_of(column: str) -> int:
-    """Digits behind the point that a column of Decimals holds."""
-    return _DECIMALS.get(column, 6)
+def token_of(table: str, origins: Sequence[Origin]) -> str:
+    """The insert token of some stretches of the log for one table: nothing but their offsets is in it."""
+    tokens = dict.fromkeys(origin.token(table) for origin in origins)
+    if len(tokens) == 1:
+        return next(iter(tokens))
+    return f"{table}:{len(tokens)}:{sha256(chr(10).join(tokens).encode()).hexdigest()}"
 
 
-def _check_exact(table: str, row: Row) -> None:
-    """ClickHouse cuts digits that a column has no room for; here that is an error."""
-    for column, value in zip(COLUMNS[table], row, strict=True):
-        for part in value if isinstance(value, list) else (value,):
-            if isinstance(part, float):
-                raise ValueError(f"{table}.{column}: {part!r} is a float")
-            if isinstance(part, Decimal) and not _fits(part, decimals_of(column)):
-                raise ValueError(f"{table}.{column}: {part} has more decimals than the column")
+def _halves(pieces: list[Piece]) -> tuple[list[Piece], list[Piece]] | None:
+    """Two halves to look for a poison row in; None when there is only one row."""
+    if len(pieces) > 1:
+        middle = len(pieces) // 2
+        return pieces[:middle], pieces[middle:]
+    origin, rows = pieces[0]
+    if len(rows) == 1:
+        return None
+    middle = len(rows) // 2
+    return [Piece(origin, rows[:middle])], [Piece(origin, rows[middle:])]
 
 
-def _fits(value: Decimal, decimals: int) -> bool:
-    return value.is_finite() and value == value.quantize(Decimal(1).scaleb(-decimals), context=_WIDE)
+async def side_by_side(*works: Work) -> None:
+    """Do things side by side; the first error comes out when none of them runs any more."""
+
+    async def caught(work: Work) -> Exception | None:
+        try:
+            await work()
+        except Exception as error:
+            return error
+        return None
+
+    for error in await asyncio.gather(*map(caught, works)):
+        if error is not None:
+            raise error

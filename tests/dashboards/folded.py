@@ -7,9 +7,9 @@ from typing import Any
 
 from metering.catalog.load import load_folder
 from metering.demo.traffic import PERIOD, traffic
-from metering.events import TICK_TYPE, UsageEvent, decode_values
 from metering.records import Progress, decode
-from metering.sinks.rows import COLUMNS, TableRow, of_catalog, of_event, of_record
+from metering.sinks.archive import archived
+from metering.sinks.rows import COLUMNS, TableRow, of_catalog, of_record
 from metering.state.calendar import period_end
 from tests.state.folding import HOUR, NOW, chunk, meter_fold, rate_fold, tick
 
@@ -49,15 +49,8 @@ def demo_rows(example: Path) -> list[TableRow]:
         NOW,
     )
     rows = [of_record(decode(output.value)) for output in [*counted.outputs, *rated.outputs] if output.value]
-    return [row for row in [*rows, of_record(report)] if row] + _archive(log) + of_catalog(catalog)
-
-
-def _archive(log: Any) -> list[TableRow]:
-    return [
-        of_event(item.event, log, item.value, item.place, "usage.events", 0)
-        for item in decode_values(log.values)
-        if isinstance(item.event, UsageEvent) and item.event.type != TICK_TYPE
-    ]
+    archive = [TableRow("events", row) for row in archived([log], "usage.events", 0)]
+    return [row for row in [*rows, of_record(report)] if row] + archive + of_catalog(catalog)
 
 
 def write(client: Any, rows: Iterable[TableRow]) -> None:

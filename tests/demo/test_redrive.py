@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from metering.events import Item, UsageEvent, decode_values
 from metering.records import DeadLetter, HourlyTotal, Progress, version
 from metering.redrive import Forecast, Forecaster
 from metering.rejected import Filter, Letters
 from metering.settings import Settings
+from metering.sinks.archive import archived
 from metering.sinks.client import connect
 from metering.sinks.migrate import migrate
-from metering.sinks.rows import TableRow, of_event, of_record
+from metering.sinks.rows import TableRow, of_record
 from metering.sinks.writer import Origin, Writer
 from metering.state.dead_letters import LETTER_PAYLOAD_BYTES
 from metering.state.fold import Chunk
@@ -40,11 +40,9 @@ def letter(payload: bytes, reason: str = "unknown_type", offset: int = 1_000) ->
     return row
 
 
-def archived(payload: bytes, appended: int, offset: int = 1) -> TableRow:
-    (item,) = decode_values([payload])
-    assert isinstance(item, Item)
-    assert isinstance(item.event, UsageEvent)
-    return of_event(item.event, Chunk(offset, offset + 1, [offset], [payload], appended), 0, -1, TOPIC, 0)
+def stored(payload: bytes, appended: int, offset: int = 1) -> TableRow:
+    (row,) = archived([Chunk(offset, offset + 1, [offset], [payload], appended)], TOPIC, 0)
+    return TableRow("events", row)
 
 
 def total(kind: Any, values: int = 0) -> TableRow:
@@ -118,28 +116,28 @@ def test_what_cannot_be_read_is_never_sent(ask: Ask, payload: bytes) -> None:
 
 
 def test_a_copy_of_what_counts_is_a_duplicate_while_its_id_is_known(ask: Ask) -> None:
-    found = ask(letter(event()), archived(event(), NOW - 30 * DAY))
+    found = ask(letter(event()), stored(event(), NOW - 30 * DAY))
     assert (found.outcome, found.is_sent(anyway=False)) == ("duplicate", True)
 
 
 def test_a_copy_of_what_counted_too_long_ago_is_never_sent(ask: Ask) -> None:
-    found = ask(letter(event()), archived(event(), NOW - 34 * DAY))
+    found = ask(letter(event()), stored(event(), NOW - 34 * DAY))
     assert (found.reason, found.is_sent(anyway=True)) == ("counted_before", False)
 
 
 def test_another_text_of_the_same_event_is_no_conflict(ask: Ask) -> None:
     spaced = event(n=1.5).replace(b",", b" , ").replace(b'"n": 1.5 , "kind": "x"', b'"kind":"x","n":"1.5"')
-    found = ask(letter(spaced), archived(event(n=1.5), NOW - DAY))
+    found = ask(letter(spaced), stored(event(n=1.5), NOW - DAY))
     assert found.outcome == "duplicate"
 
 
 def test_other_content_under_the_same_id_is_never_sent(ask: Ask) -> None:
-    found = ask(letter(event(n=2)), archived(event(n=1), NOW - DAY))
+    found = ask(letter(event(n=2)), stored(event(n=1), NOW - DAY))
     assert (found.reason, found.is_sent(anyway=True)) == ("conflict", False)
 
 
 def test_a_refused_copy_in_the_archive_does_not_count(ask: Ask) -> None:
-    found = ask(letter(event(), offset=7), archived(event(), NOW - DAY, offset=7))
+    found = ask(letter(event(), offset=7), stored(event(), NOW - DAY, offset=7))
     assert found.outcome == "counts"
 
 

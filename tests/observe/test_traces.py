@@ -11,12 +11,12 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from metering.events import UsageEvent, decode_values
 from metering.observe.monitor import Monitor
 from metering.observe.traces import Traces, trace_id_of
 from metering.records import decode
 from metering.settings import Settings
-from metering.sinks.rows import of_event, of_record
+from metering.sinks.archive import archived
+from metering.sinks.rows import of_record
 from metering.sinks.writer import Origin
 from metering.state.fold import Chunk, Output
 from metering.topics import Names
@@ -78,11 +78,7 @@ def store(sink: Process, topic: str, values: list[bytes]) -> None:
 
 
 def archive(sink: Process, log: Chunk) -> None:
-    rows = [
-        of_event(item.event, log, item.value, item.place, NAMES.events, 3)
-        for item in decode_values(log.values)
-        if isinstance(item.event, UsageEvent)
-    ]
+    rows = [archived([log], NAMES.events, 3)]
     sink.traces.stored(rows, Origin(NAMES.events, 3, log.first, log.next - 1), 0.5)
 
 

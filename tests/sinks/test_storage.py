@@ -23,10 +23,11 @@ from metering.records import (
 )
 from metering.settings import Settings
 from metering.sinks.client import Remedy, connect, remedy_for
+from metering.sinks.exact import decimals_of
 from metering.sinks.migrate import bundled, migrate, statements
 from metering.sinks.queries import Books
 from metering.sinks.rows import COLUMNS, TableRow, of_record
-from metering.sinks.writer import Origin, Writer, decimals_of
+from metering.sinks.writer import Origin, Writer
 from metering.state.postings import close_digest
 
 HOUR = 1_698_796_800
