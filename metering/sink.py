@@ -7,6 +7,7 @@ none, and a database that was lost has no positions, so everything is read again
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import msgspec
@@ -33,31 +34,48 @@ from metering.transport import Batch
 log = structlog.get_logger()
 
 SINK = "clickhouse"
+DECODED_TOGETHER = 2_000  # values; fewer cost more each, more keep others waiting
 _REASON = COLUMNS["rejected"].index("reason")
 Make = Callable[[bytes, int, int], TableRow | None]  # from a value, its offset and its append time
 Stored = Callable[[Sequence[TableRow | Block], Origin, float], None]  # rows, their origin, and seconds
 
 
 class Pending:
-    """Rows of one partition that are not stored yet, and the offsets that they cover."""
+    """What was read of one partition and is not stored yet, and the offsets that it covers."""
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, make: Callable[[Sequence[Chunk]], Sequence[TableRow | Block]]) -> None:
         self.first = self.next = first  # up to where it is stored, and up to where it was read
-        self.rows: list[TableRow | Block] = []  # that no insert has taken yet
-        self.count = 0  # of these rows
+        self.count = 0  # about how many rows no insert has taken yet
         self.since = self._taken = time.time_ns() / 1e9  # for a person who looks at it
+        self._make = make
+        self._rows: list[TableRow | Block] = []
+        self._chunks: list[Chunk] = []  # of no rows yet: small fetches are decoded together
+        self._values = 0  # in these chunks
 
-    def add(self, rows: Sequence[TableRow | Block], upto: int) -> None:
-        """Keep rows that cover the log up to an offset."""
+    def read(self, chunks: Sequence[Chunk]) -> None:
+        """Keep the next chunks of the log."""
         if self.next == self.first:
             self.since = time.time_ns() / 1e9
-        self.rows += rows
-        self.count += sum(len(row) if isinstance(row, Block) else 1 for row in rows)
-        self.next = upto
+        self._chunks += chunks
+        self.next = chunks[-1].next
+        values = sum(len(chunk.values) for chunk in chunks)
+        self._values += values
+        self.count += values
+        if self._values >= DECODED_TOGETHER:
+            self._decode()
+
+    def _decode(self) -> None:
+        if not self._chunks:
+            return
+        rows = self._make(self._chunks)
+        self.count += sum(len(row) if isinstance(row, Block) else 1 for row in rows) - self._values
+        self._rows += rows
+        self._chunks, self._values = [], 0
 
     def take(self) -> Sequence[TableRow | Block]:
         """Its rows, for an insert."""
-        rows, self.rows, self.count = self.rows, [], 0
+        self._decode()
+        rows, self._rows, self.count = self._rows, [], 0
         self._taken = time.time_ns() / 1e9
         return rows
 
@@ -112,7 +130,7 @@ class Sink:
             first, end = await self.bounds.of(*tp)
             if offset is not None and offset > end:
                 self._die("topic_created_anew", _created_anew(tp, offset, end))
-            self._pending[tp] = Pending(first if offset is None else offset)
+            self._pending[tp] = Pending(first if offset is None else offset, partial(self._rows, tp))
         return {tp: pending.next for tp, pending in self._pending.items() if tp in tps}
 
     async def release(self, tps: set[TP]) -> None:
@@ -140,7 +158,7 @@ class Sink:
                 fresh.append(chunk.after(upto))
                 upto = chunk.next
         if fresh:
-            pending.add(self._rows(batch.tp, fresh), upto)
+            pending.read(fresh)
             await self._make_room(self._lane(batch.tp))
         if has_gap:
             await self._seek_back(batch.tp, pending)
@@ -175,7 +193,8 @@ class Sink:
 
     def _rows(self, tp: TP, chunks: Sequence[Chunk]) -> Sequence[TableRow | Block]:
         if tp.topic == self.names.events:
-            return [archived(chunks, tp.topic, tp.partition)]
+            block = archived(chunks, tp.topic, tp.partition)
+            return [block] if len(block) else []
         make = self._makers.get(tp.topic, _of_ours)
         found = [
             _row(tp, make, value, offset, chunk.appended)
