@@ -29,6 +29,8 @@ from metering.sinks.rows import COLUMNS, TableRow
 log = structlog.get_logger()
 
 Work = Callable[[], Awaitable[None]]
+# No row replaces another of its insert, so that ClickHouse need not look for one: half the cost of a row.
+_ALL_DIFFERENT = frozenset({"events"})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 
@@ -137,6 +139,7 @@ class Writer:
                 "async_insert": 0,
                 "insert_deduplicate": 1,
                 "max_partitions_per_insert_block": 0,  # a fetch may hold events of many months
+                "optimize_on_insert": int(table not in _ALL_DIFFERENT),
             },
         )
 
