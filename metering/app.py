@@ -113,7 +113,7 @@ def sink_app(settings: Settings) -> Any:
     async def flush_results() -> None:
         await sink.flush_results()
 
-    _follow_partitions(app, sink, start=None)
+    _follow_partitions(app, sink, start=sink.start)
     observe(app, sink, settings)
     return app
 
@@ -131,8 +131,7 @@ def _follow_partitions(app: Any, owner: Worker | Sink, start: Any) -> None:
     async def on_start() -> None:
         await original()
         owner.consumer = app.consumer
-        if start is not None:
-            await start()
+        await start()
 
     app.on_start = on_start
 

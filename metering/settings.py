@@ -93,10 +93,14 @@ class Settings(BaseSettings):
         description="An event further ahead of the broker's append time than this is rejected.",
     )
     sink_batch_rows: int = Field(
-        default=50_000, ge=1, description="A sink inserts when it holds this many rows."
+        default=50_000,
+        ge=1,
+        description="A sink inserts when it holds this many rows of the archive, or of results.",
     )
     sink_batch_seconds: float = Field(
-        default=1.0, gt=0, description="A sink inserts at least this often while it holds rows."
+        default=1.0,
+        gt=0,
+        description="A sink inserts at least this often while it holds rows, results five times as often.",
     )
     web_host: str = Field(
         default="127.0.0.1",

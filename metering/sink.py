@@ -5,6 +5,7 @@ none, and a database that was lost has no positions, so everything is read again
 """
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -37,6 +38,7 @@ SINK = "clickhouse"
 DECODED_TOGETHER = 2_000  # values; fewer cost more each, more keep others waiting
 _REASON = COLUMNS["rejected"].index("reason")
 Make = Callable[[bytes, int, int], TableRow | None]  # from a value, its offset and its append time
+GARBAGE = (100_000, 50, 100)  # objects before a collection
 Stored = Callable[[Sequence[TableRow | Block], Origin, float], None]  # rows, their origin, and seconds
 
 
@@ -113,6 +115,10 @@ class Sink:
     def pending(self) -> Mapping[TP, Pending]:
         """What is read and not stored yet, by partition."""
         return self._pending
+
+    async def start(self) -> None:
+        """Look for garbage seldom: a batch makes many objects, and nearly none in a circle."""
+        gc.set_threshold(*GARBAGE)
 
     async def load(self, tps: set[TP]) -> Mapping[TP, int]:
         """Where ClickHouse says that each partition continues; see `transport.Positions`."""

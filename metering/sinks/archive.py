@@ -1,14 +1,13 @@
 """A fetch of usage events as rows of the archive, in columns: a row costs no object of its own."""
 
-from collections.abc import Iterable, Sequence
-from itertools import chain, repeat
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from metering.event_rows import Rows
 from metering.events import TICK_TYPE
-from metering.sinks.blocks import Block
+from metering.sinks.blocks import Block, end_to_end
 from metering.state.fold import Chunk
 
 _lines = msgspec.json.Encoder().encode_lines
@@ -19,7 +18,7 @@ def archived(chunks: Sequence[Chunk], topic: str, partition: int) -> Block:
 
     Times are epoch ms, `data` is JSON in UTF-8.
     """
-    rows = Rows(list(chain.from_iterable(chunk.values for chunk in chunks)))
+    rows = Rows(end_to_end(chunk.values for chunk in chunks))
     kept = None
     if rows.refused or TICK_TYPE in set(rows.types):
         kept = [n for n, what in enumerate(rows.types) if what != TICK_TYPE and n not in rows.refused]
@@ -33,19 +32,14 @@ def archived(chunks: Sequence[Chunk], topic: str, partition: int) -> Block:
         data,
         [topic] * len(data),
         [partition] * len(data),
-        chosen(_of_values(rows, chain.from_iterable(chunk.offsets for chunk in chunks))),
+        chosen(_of_rows(rows, end_to_end(chunk.offsets for chunk in chunks))),
         chosen(rows.places),
-        chosen(_of_values(rows, chain.from_iterable(_appended(chunk) for chunk in chunks))),
+        chosen(_of_rows(rows, end_to_end([chunk.appended] * len(chunk.values) for chunk in chunks))),
         chosen([event.backfill for event in rows.events]),
     ]
     return Block("events", columns)
 
 
-def _appended(chunk: Chunk) -> Iterable[int]:
-    return repeat(chunk.appended, len(chunk.values))
-
-
-def _of_values(rows: Rows, facts: Iterable[int]) -> list[int]:
+def _of_rows(rows: Rows, facts: list[int]) -> list[int]:
     """What is known of each value, for each row."""
-    found = list(facts)
-    return found if isinstance(rows.value_of, range) else [found[value] for value in rows.value_of]
+    return facts if isinstance(rows.value_of, range) else [facts[value] for value in rows.value_of]
