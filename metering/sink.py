@@ -301,6 +301,6 @@ def _row(tp: TP, make: Make, value: bytes, offset: int, appended: int) -> TableR
         return make(value, offset, appended)
     except msgspec.MsgspecError as error:
         raise UserError(
-            f"{tp.topic}, partition {tp.partition} holds a record that is not ours: {error}",
+            f"{tp.topic}, partition {tp.partition}, offset {offset}: the record is not ours: {error}",
             hint="who else writes to this topic? Only the metering worker may",
         ) from error

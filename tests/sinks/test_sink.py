@@ -187,6 +187,16 @@ async def test_rows_that_were_read_before_the_broker_deleted_the_next_ones_are_s
     assert sink.pending[EVENTS].first == 6
 
 
+async def test_a_record_that_is_not_ours_is_named_by_its_offset() -> None:
+    sink, books, _ = await made()
+    await sink.take(total(0))
+    await sink.take(Batch(HOURLY, [Chunk(1, 2, [1], [b'{"kind": "guess"}'], START)], None))
+    with pytest.raises(Ended) as ended:
+        await sink.flush_all()
+    assert f"{NAMES.hourly}, partition 0, offset 1: the record is not ours" in str(ended.value.__cause__)
+    assert books.stored == []
+
+
 async def test_a_revoked_partition_is_forgotten() -> None:
     sink, books, _ = await made()
     await sink.take(events(0, 2))
