@@ -11,9 +11,9 @@ from faust.types import TP
 from billing_sync import books
 from billing_sync.exchange import Exchange
 from metering import topics
-from metering.sink import SINK, Sink
+from metering.sink import SINK, Pending, Sink
 from metering.sinks.rows import Row, TableRow
-from metering.sinks.writer import Origin
+from metering.sinks.writer import Origin, Stretch
 from metering.state import dedupe
 from metering.state.checkpoint import DurableFold, Verdict
 from metering.state.dedupe import SeenIds
@@ -171,17 +171,16 @@ def token_of_the_moment(origin: Origin, table: str) -> str:
     return f"{table}:{origin.first}:{next(_numbers)}"
 
 
-async def position_before_rows(sink: Sink, tp: TP) -> None:
+async def position_before_rows(sink: Sink, held: Sequence[tuple[TP, Pending]]) -> None:
     """Store how far the rows go before the rows."""
-    async with sink._lock:
-        pending = sink._pending.get(tp)
-        if pending is None or pending.next == pending.first:
-            return
-        sink._pending[tp] = type(pending)(pending.next)
-        origin = Origin(tp.topic, tp.partition, pending.first, pending.next - 1)
-        position = TableRow("sink_progress", (SINK, tp.topic, tp.partition, pending.next))
-        await sink.writer.write([position], origin)
-        await sink.writer.write(pending.rows, origin)
+    stretches = [
+        Stretch(Origin(*tp, pending.first, pending.next - 1), pending.take()) for tp, pending in held
+    ]
+    for (_, pending), (origin, _) in zip(held, stretches, strict=True):
+        place = (SINK, origin.topic, origin.partition, origin.last + 1)
+        await sink.writer.write([TableRow("sink_progress", place)], origin)
+        pending.stored(origin.last + 1)
+    await sink.writer.store(stretches)
 
 
 # -- billing -------------------------------------------------------------------------------------
@@ -223,7 +222,7 @@ BROKEN = (
     Broken("catalog not older than the state", Worker, "_wait_for_catalog", any_catalog, 200),
     Broken("version order in the database", Table, "is_newer", last_insert_wins, 60, _LATE),
     Broken("rows replace by key", Table, "place_of", place_of_its_own),
-    Broken("rows before their position", Sink, "flush", position_before_rows, 60, _STORING),
+    Broken("rows before their position", Sink, "_store_in_order", position_before_rows, 60, _STORING),
     Broken("a close agrees with its rows", books, "_problem", no_problem, 60, _STORING),
     Broken("one key for one request", Exchange, "once", send_again, focus=_BILLING),
 )
