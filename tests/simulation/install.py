@@ -71,6 +71,11 @@ class Log:
     exception = info
 
 
+_NO_GARBAGE = SimpleNamespace(
+    set_threshold=lambda *_: None, freeze=lambda: None, disable=lambda: None, enable=lambda: None
+)
+
+
 @contextmanager
 def installed(world: World) -> Iterator[None]:
     """Everything below the folds, the checkpoint, the sink and the planner is this world's."""
@@ -108,7 +113,7 @@ def installed(world: World) -> Iterator[None]:
         (sink, "die", die),
         (worker, "time", clock),
         # A run's garbage must not outlive it: what is frozen is never collected.
-        (worker, "gc", SimpleNamespace(set_threshold=lambda *_: None, freeze=lambda: None)),
+        (worker, "gc", _NO_GARBAGE),
         (worker, "follow", world.follow),
         (quota_service, "follow", no_facts),
         (quota_service, "time", clock),
