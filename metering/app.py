@@ -87,6 +87,7 @@ def sink_app(settings: Settings) -> Any:
     """The app of the sink process."""
     names = Names(settings)
     app = _app(settings, names.sink_group)
+    app.is_patient = True  # rows can wait a tenth of a second; a worker answers quota checks
     sink = app.positions = Sink(settings)
     events = app.topic(names.events, schema=BatchSchema(), acks=False)
     results = app.topic(

@@ -25,6 +25,7 @@ from metering.state.fold import Chunk
 SCHEME = "meteringbatch"
 TRANSPORTS.aliases[SCHEME] = "metering.transport:BatchTransport"
 
+_FETCH_BYTES, _FETCH_MILLISECONDS = 256 << 10, 100
 _POLL_SECONDS = 1.0
 _NO_ROOM_SECONDS = 0.002
 _batch_topics: set[str] = set()
@@ -123,8 +124,24 @@ def _from(first: int, batch: Any) -> tuple[Sequence[int], list[bytes | None]]:
 kafka_fetcher.PartitionRecords = ChunkRecords
 
 
+class FetchThread(driver.AIOKafkaConsumerThread):
+    """Faust's thread that fetches; where nobody waits for an answer, a fetch waits for more to fetch.
+
+    A producer that sends small batches would otherwise cost a request and two changes of thread for each.
+    """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        if getattr(self.consumer.app, "is_patient", False):
+            consumer._fetch_min_bytes, consumer._fetch_max_wait_ms = _FETCH_BYTES, _FETCH_MILLISECONDS
+        return consumer
+
+
 class BatchConsumer(driver.Consumer):
     """Faust's consumer, reading whole fetch batches and continuing from the state's position."""
+
+    def _new_consumer_thread(self) -> FetchThread:
+        return FetchThread(self, loop=self.loop, beacon=self.beacon)
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Mark the batch topics before the first fetch, then subscribe."""

@@ -37,6 +37,7 @@ log = structlog.get_logger()
 RELEASE_SECONDS = 10.0  # a revoked partition is saved within this time, or not at all
 FROZEN_SECONDS = 8.0  # below the session timeout: a process that slept longer may be replaced
 CATALOG_SECONDS = 5.0
+_RETURN_SHARE = 0.25  # of the time between checkpoints: totals go to Kafka and come back
 SEEK_BACK_SECONDS = 1.0
 MEND_SECONDS = 600.0  # far below the lag of compaction
 GARBAGE = (100_000, 50, 100)  # objects before a collection: a batch makes many, and nearly none in a circle
@@ -242,17 +243,31 @@ class Worker:
         await self.consumer.commit_positions({tp: offset})
 
     async def checkpoint_all(self) -> None:
-        """One round of checkpoints; failures end the process."""
+        """One round of checkpoints; failures end the process.
+
+        Charges follow totals: these get a moment to come back before the rate folds are saved.
+        """
         try:
-            for tp, durable in list(self._owned.items()):
-                if tp in self._owned:
-                    await self.save(tp, durable)
+            if await self._checkpoint(self.names.events):
+                await asyncio.sleep(self.settings.checkpoint_seconds * _RETURN_SHARE)
+            await self._checkpoint(self.names.hourly)
             if time.monotonic() - self._mended >= MEND_SECONDS:
                 self._mended = time.monotonic()
                 for durable in list(self._owned.values()):
                     await durable.mend()
         except Exception as error:
             die("checkpoint_failed", error)
+
+    async def _checkpoint(self, topic: str) -> bool:
+        """Checkpoint the partitions of a topic; whether one had something new."""
+        has_saved = False
+        for tp in [tp for tp in self._owned if tp.topic == topic]:
+            durable = self._owned.get(tp)
+            if durable is not None:
+                before = durable.saved_offset
+                await self.save(tp, durable)
+                has_saved |= durable.saved_offset != before
+        return has_saved
 
     async def push_quotas(self) -> None:
         """One round of publishing quotas; failures end the process."""
