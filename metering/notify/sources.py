@@ -46,6 +46,7 @@ _RESTATED = (
     "SELECT customer, period, revision, watermark, amount, currency FROM period_closes_history"
     " WHERE revision > 0 ORDER BY customer, period, revision"
 )
+_CUSTOMERS = "SELECT invoice, customer FROM billing_invoices_current WHERE invoice IN {ours:Array(String)}"
 _PAYMENTS = (
     "SELECT id, body, received FROM webhook WHERE kind = 'invoice.payment_failed' ORDER BY received, id"
 )
@@ -53,7 +54,7 @@ _PAYMENTS = (
 
 def happenings(client: Any, settings: Settings, since: int) -> list[Happening]:
     """Everything that is to be told, seen before or not; quota events from `since` (epoch s) on."""
-    return [*_quotas(client, since), *_billing(client), *_periods(client), *_payments(settings)]
+    return [*_quotas(client, since), *_billing(client), *_periods(client), *_payments(client, settings)]
 
 
 def _quotas(client: Any, since: int) -> Iterator[Happening]:
@@ -86,13 +87,23 @@ def _periods(client: Any) -> Iterator[Happening]:
         yield Happening("period.restated", (customer, period, str(revision)), at, facts)
 
 
-def _payments(settings: Settings) -> Iterator[Happening]:
-    for event, body, received in _inbox(inbox_url(ledger_url(settings))):
-        invoice = json.loads(body).get("data", {}).get("object", {})
+def _payments(client: Any, settings: Settings) -> Iterator[Happening]:
+    """The provider's invoice names ours; whose it is stands in what billing sync exported."""
+    found = [
+        (event, json.loads(body).get("data", {}).get("object", {}), received)
+        for event, body, received in _inbox(inbox_url(ledger_url(settings)))
+    ]
+    ours = sorted({_ours(invoice) for _, invoice, _ in found} - {""})
+    whose = dict(client.query(_CUSTOMERS, parameters={"ours": ours}).result_rows) if ours else {}
+    for event, invoice, received in found:
         facts = {"invoice": str(invoice.get("number") or invoice.get("id") or "")}
-        facts |= {"customer": str((invoice.get("metadata") or {}).get("um_customer", ""))}
+        facts |= {"customer": str(whose.get(_ours(invoice), ""))}
         facts |= {"attempt": str(invoice.get("attempt_count", ""))}
         yield Happening("billing.payment_failed", (event,), datetime.fromtimestamp(received, UTC), facts)
+
+
+def _ours(invoice: dict[str, Any]) -> str:
+    return str((invoice.get("metadata") or {}).get("um_invoice", ""))
 
 
 def _inbox(url: str) -> Iterable[Any]:

@@ -135,14 +135,25 @@ def test_a_month_is_closed_when_the_last_customer_is(client: Any, deployment: Se
 
 @pytest.mark.parts
 def test_a_failed_payment_is_told_by_the_providers_event(client: Any, deployment: Settings) -> None:
+    row = ("um_1", "acme", "2026-10", "USD", "finalized", "", "in_1", "N-7", 1, 1, 0, 0, AT, 1, "open", AT)
+    client.insert("billing_invoices", [row])
     inbox = Inbox(inbox_url(ledger_url(deployment)))
-    invoice = {"id": "in_1", "number": "N-7", "attempt_count": 2, "metadata": {"um_customer": "acme"}}
+    invoice = {"id": "in_1", "number": "N-7", "attempt_count": 2, "metadata": {"um_invoice": "um_1"}}
     inbox.keep("evt_1", "invoice.payment_failed", json.dumps({"data": {"object": invoice}}), SINCE)
     inbox.keep("evt_2", "invoice.paid", "{}", SINCE)
     inbox.close()
     (one,) = happenings(client, deployment, 0)
     assert one.kind == "billing.payment_failed"
     assert one.facts == {"invoice": "N-7", "customer": "acme", "attempt": "2"}
+
+
+@pytest.mark.parts
+def test_a_failed_payment_of_another_program_names_nobody(client: Any, deployment: Settings) -> None:
+    inbox = Inbox(inbox_url(ledger_url(deployment)))
+    inbox.keep("evt_1", "invoice.payment_failed", json.dumps({"data": {"object": {"id": "in_2"}}}), SINCE)
+    inbox.close()
+    (one,) = happenings(client, deployment, 0)
+    assert one.facts == {"invoice": "in_2", "customer": "", "attempt": ""}
 
 
 @pytest.fixture
