@@ -139,10 +139,11 @@ class Reconciler:
         if plan.credits:
             return [self._credit(entry)]
         held = self._exchange.read(lambda: self._provider.get_invoice(entry.external))
+        if held is not None:
+            self._ledger.set_status(plan.id, held.status, self._clock())  # webhooks may have gone astray
         if held is None or held.status == "void":
             note = "voided: `periods reopen` bills it again" if held else "not there any more"
             return [Finding(*place, "invoice", plan.id, MISSING, wanted, Decimal(0), note)]
-        self._ledger.set_status(plan.id, held.status, self._clock())  # webhooks may have gone astray
         lines = self._exchange.read(lambda: self._provider.lines(entry.external))
         found = list(self._lines(entry, held, lines))
         verdict = OK if not any(f.is_drift for f in found) else _verdict(wanted, Decimal(held.total))

@@ -103,4 +103,4 @@ def promql(expression: str, legend: str = "", *, instant: bool = False, ref: str
 def quantile(share: str, family: str, *labels: str) -> str:
     """The expression of a quantile of a histogram, by labels, over the interval of a drawn point."""
     by = ", ".join(["le", *labels])
-    return f"histogramquantile({share}, sum by ({by}) (rate({family}_bucket[$__rate_interval])))"
+    return f"histogram_quantile({share}, sum by ({by}) (rate({family}_bucket[$__rate_interval])))"
