@@ -92,7 +92,7 @@ class _Frame:
             value = self.peak * line / _LINES
             y = self.y(value)
             made += f'<line class="grid" x1="{_LEFT}" x2="{self.width}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            made += f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>'
+            made += f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>'
         free = Decimal(0)
         for time in self.times:
             at = self.x(time)
@@ -124,7 +124,8 @@ def _lines(frame: _Frame, series: Series) -> str:
     return made
 
 
-def _short(value: Decimal) -> str:
+def short(value: Decimal) -> str:
+    """A number in three digits, with k, M or G."""
     for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if value >= size:
             return f"{_plain(value / size)}{unit}"

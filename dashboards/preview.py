@@ -14,13 +14,14 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, NamedTuple
 
-from dashboards.drawing import drawn
+from dashboards.drawing import drawn, short
 from dashboards.generate import GENERATED, HERE
 from dashboards.macros import ALL, Range, Value
+from dashboards.prometheus_query import Prometheus
 from dashboards.query import PLUGIN
-from dashboards.run import Json, Result, load, run
+from dashboards.run import Json, Result, load, run, targets
 from metering.settings import settings
 from metering.sinks.client import connect
 
@@ -29,6 +30,7 @@ _SHOWN = 14
 _DAY = 86_400_000
 _OF_THE_RUN = ("appended", "happened", "made", "changed", "corrected")
 _ROW_PIXELS = 38
+_NOTHING = '<p class="none">no data</p>'
 _ABOUT = (
     "The demo's November 2023 (UTC); what arrived, happened or was sent is of the day on which the demo ran"
 )
@@ -48,17 +50,24 @@ _OF_BOARD: dict[str, dict[str, Value]] = {
 _COLOURS = {"green": "good", "orange": "warn", "red": "bad"}
 
 
-def page(client: Any, board: Json, span: Range, chosen: Mapping[str, Value]) -> str:
-    """One dashboard as a page."""
+class Sources(NamedTuple):
+    """Where numbers come from: the books, and a Prometheus if one watches the deployment."""
+
+    books: Any
+    metrics: Prometheus | None = None
+
+
+def page(sources: Sources, board: Json, span: Range, chosen: Mapping[str, Value], about: str = _ABOUT) -> str:
+    """One dashboard as a page; `about` says what the numbers are of."""
     rows: dict[int, str] = {}
     for panel in board["panels"]:
         top = panel["gridPos"]["y"]
-        rows[top] = rows.get(top, "") + _panel(client, panel, span, chosen)
+        rows[top] = rows.get(top, "") + _panel(sources, panel, span, chosen)
     panels = "".join(f'<div class="row">{row}</div>' for row in rows.values())
     shown = ", ".join(f"{name}: {_text(value)}" for name, value in chosen.items() if _text(value))
-    asked = ". ".join(part for part in (_ABOUT, shown) if part)
-    about = _inline(board.get("description", ""))
-    return _PAGE.substitute(title=escape(board["title"]), about=about, chosen=escape(asked), panels=panels)
+    asked = ". ".join(part for part in (about, shown) if part)
+    purpose = _inline(board.get("description", ""))
+    return _PAGE.substitute(title=escape(board["title"]), about=purpose, chosen=escape(asked), panels=panels)
 
 
 def selected(board: Json) -> dict[str, Value]:
@@ -75,11 +84,11 @@ def _text(value: Value) -> str:
     return "All" if text == ALL else text
 
 
-def _panel(client: Any, panel: Json, span: Range, chosen: Mapping[str, Value]) -> str:
+def _panel(sources: Sources, panel: Json, span: Range, chosen: Mapping[str, Value]) -> str:
     place = panel["gridPos"]
     style = f"grid-column:{place['x'] + 1}/span {place['w']}"
     title = panel["title"].replace("$currency", _text(chosen.get("currency", "")))
-    body = _body(client, panel, span, chosen)
+    body = _body(sources, panel, span, chosen)
     means = panel["description"].partition("\n")[0]
     return (
         f'<section style="{style}" title="{escape(means, quote=True)}"><h2>{escape(title)}</h2>'
@@ -87,22 +96,38 @@ def _panel(client: Any, panel: Json, span: Range, chosen: Mapping[str, Value]) -
     )
 
 
-def _body(client: Any, panel: Json, span: Range, chosen: Mapping[str, Value]) -> str:
+def _body(sources: Sources, panel: Json, span: Range, chosen: Mapping[str, Value]) -> str:
     if panel["type"] == "text":
         return _markdown(panel["options"]["content"])
     (target, *_) = panel["targets"]
     if target["datasource"]["type"] != PLUGIN:
-        return '<p class="none">from Prometheus, of a running deployment</p>'
-    found = run(client, panel, target, _of(target, span), chosen)
+        return _measured(sources.metrics, panel)
+    found = run(sources.books, panel, target, _of(target, span), chosen)
     if not found.rows:
-        return '<p class="none">no data</p>'
+        return _NOTHING
     if panel["type"] == "stat":
         return "".join(f"<strong>{escape(_cell(value))}</strong>" for value in found.rows[0])
     if panel["type"] == "timeseries":
-        is_bars = panel["fieldConfig"]["defaults"]["custom"].get("drawStyle") == "bars"
-        size = (panel["gridPos"]["w"] * 56, panel["gridPos"]["h"] * _ROW_PIXELS - 60)
-        return drawn(found, size, is_bars=is_bars)
+        return _drawing(panel, found)
     return _table(panel, found)
+
+
+def _measured(metrics: Prometheus | None, panel: Json) -> str:
+    """A panel of Prometheus: its numbers are rounded, as Grafana shows them."""
+    if metrics is None:
+        return '<p class="none">from Prometheus, of a running deployment</p>'
+    if panel["type"] == "stat":
+        figure = metrics.figure(panel["targets"][0])
+        unit = " s" if panel["fieldConfig"]["defaults"].get("unit") == "s" else ""
+        return f"<strong>{short(Decimal(figure))}{unit}</strong>" if figure else _NOTHING
+    found = metrics.series(panel["targets"])
+    return _drawing(panel, found) if found.rows else _NOTHING
+
+
+def _drawing(panel: Json, found: Result) -> str:
+    is_bars = panel["fieldConfig"]["defaults"]["custom"].get("drawStyle") == "bars"
+    size = (panel["gridPos"]["w"] * 56, panel["gridPos"]["h"] * _ROW_PIXELS - 60)
+    return drawn(found, size, is_bars=is_bars)
 
 
 def _of(target: Json, span: Range) -> Range:
@@ -182,14 +207,16 @@ def _linked(text: str) -> str:
 
 
 def main() -> None:
-    """Write a page for each dashboard of the books."""
+    """Write a page for each dashboard of the books; one that only Prometheus fills stays as it is."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     chosen = settings()
     with connect(chosen.clickhouse(), chosen.database) as client:
         for board in load(HERE / GENERATED):
+            if not any(targets(board)):
+                continue
             file = folder / f"{board['uid']}.html"
-            file.write_text(page(client, board, SPAN, selected(board)), "utf-8")
+            file.write_text(page(Sources(client), board, SPAN, selected(board)), "utf-8")
             sys.stdout.write(f"{file}\n")
 
 

@@ -33,13 +33,14 @@ class Monitor(faust.Monitor):
             found = self._by_topic[topic] = (HANDLE.labels(name), BATCHES_READ.labels(name))
         return found
 
-    def on_message_in(self, tp: TP, offset: int, message: Any) -> None:
-        """A batch is handed to an agent."""
-        super().on_message_in(tp, offset, message)
+    def on_stream_event_in(self, tp: TP, offset: int, stream: Any, event: Any) -> dict[str, Any] | None:
+        """A batch is handed to an agent; `on_message_in` is only called for topics with Faust's acks."""
+        state: dict[str, Any] | None = super().on_stream_event_in(tp, offset, stream, event)
         self._of(tp.topic)[1].inc()
-        batch = message.value
+        batch = event.value
         if isinstance(batch, Batch) and batch.highwater is not None:
             self.ends[TP(tp.topic, tp.partition)] = batch.highwater
+        return state
 
     def on_stream_event_out(self, tp: TP, offset: int, stream: Any, event: Any, state: Any = None) -> None:
         """An agent has handled a batch."""

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from dashboards.drawing import drawn
 from dashboards.generate import GENERATED, HERE
-from dashboards.preview import FOLDER, SPAN, page, selected
+from dashboards.preview import FOLDER, SPAN, Sources, page, selected
 from dashboards.query import PLUGIN
 from dashboards.run import Json, Result, load
 from tests.dashboards.world import EMOJI, QUOTE, YEARS
@@ -74,14 +74,14 @@ def test_the_preview_of_quotas_tells_the_scene_of_the_demo() -> None:
 @pytest.mark.parametrize("uid", BOARDS)
 def test_a_page_is_made_of_any_books(books: Any, empty: Any, uid: str) -> None:
     for client in (books, empty):
-        assert "</html>" in page(client, BOARDS[uid], SPAN, selected(BOARDS[uid]))
+        assert "</html>" in page(Sources(client), BOARDS[uid], SPAN, selected(BOARDS[uid]))
 
 
 @pytest.mark.parts
 def test_a_name_is_text_on_a_page(books: Any) -> None:
     board = BOARDS["metering-revenue"]
     chosen = selected(board) | {"currency": "EUR", "customer": [QUOTE, EMOJI]}
-    made = page(books, board, YEARS, chosen)
+    made = page(Sources(books), board, YEARS, chosen)
     assert "<b>" not in made
     assert f"{QUOTE} <b>&" in text_of(made)
     assert EMOJI in made

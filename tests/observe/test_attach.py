@@ -2,15 +2,46 @@
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from faust.types import TP
 
 from metering.observe import attach
 from metering.observe.attach import Observed
+from metering.observe.families import BATCHES_READ
+from metering.observe.monitor import Monitor
 from metering.settings import Settings
+from metering.transport import Batch
+from tests.state.folding import chunk
 
 HERE = TP("usage.events", 0)
+
+
+def handed(monitor: Monitor, batch: Batch) -> None:
+    monitor.on_stream_event_in(batch.tp, 0, Mock(), SimpleNamespace(value=batch))
+
+
+def batch(end: int | None) -> Batch:
+    return Batch(HERE, [chunk(5, [b"x", b"y"])], end)
+
+
+def test_the_lag_is_what_the_last_fetch_saw_behind_what_is_durable(sink: Any) -> None:
+    monitor = Monitor()
+    handed(monitor, batch(905))
+    handed(monitor, batch(None))  # a broker that has not said where its log ends
+    app = SimpleNamespace(monitor=monitor)
+    parts = Observed(app, sink, Settings(kafka_brokers="k:1"))._parts()
+    assert [(part.position, part.end) for part in parts] == [(5, 905)]
+
+
+def test_each_batch_that_an_agent_is_given_counts() -> None:
+    counted = BATCHES_READ.labels(HERE.topic)._value
+    before = counted.get()
+    monitor = Monitor()
+    for _ in range(3):
+        handed(monitor, batch(9))
+    assert counted.get() == before + 3
 
 
 class Clock:

@@ -133,6 +133,7 @@ def test_a_worker_says_where_it_stands(scraped: dict[str, str]) -> None:
     assert abs(found["metering_watermark_timestamp_seconds", ("0",)] - time.time()) < 3_600
     assert found["metering_checkpoint_seconds_count", ()] > 0
     assert found["metering_handle_seconds_count", ("usage.events",)] > 0
+    assert found["metering_batches_read_total", ("usage.events",)] > 0
     assert found["metering_rebalances_total", ()] >= 1
     assert found["metering_catalog_revision", ()] == 1
     assert scraped["live"] == "200"
