@@ -29,11 +29,13 @@ from metering.demo.traffic import traffic
 from metering.local import parts, process
 from metering.producer import UsageProducer
 from metering.settings import Settings, settings
+from metering.sinks.client import connect
 from metering.sinks.migrate import migrate
 from metering.topics import Names, apply
 from tests.observe.test_live import started, wait_for_status
 
 EXAMPLE = Path("examples/llm")
+DATABASE = "metering_preview"
 SECONDS, SLICES = 180, 90
 ABOUT = (
     f"{SECONDS // 60} minutes of the demo's traffic through one worker and one sink, as a Prometheus saw them"
@@ -44,12 +46,14 @@ def deployment(folder: Path) -> Settings:
     """Topics, database and folder of its own on the local parts."""
     given = settings()
     parts.up(given, print)
+    with connect(given.clickhouse(), "default") as client:
+        client.command(f"DROP DATABASE IF EXISTS {DATABASE}")  # of the time before, under other topics
     changes = {
         "kafka_brokers": given.brokers(),
         "clickhouse_url": given.clickhouse(),
         "kafka_simulated": given.is_simulated(),
         "home": folder,
-        "database": "metering_preview",
+        "database": DATABASE,
         "topic_prefix": f"preview-{time.time_ns()}.",
         "checkpoint_seconds": 1.0,
         "sink_batch_seconds": 1.0,
