@@ -19,6 +19,7 @@ from metering.quota.wire import QuotaEvent
 from metering.quotad.metrics import Metrics as QuotadMetrics
 from metering.records import Approved, Effect, Record, Slice
 from tests.docs.pages import ROOT
+from tests.docs.sentences import Sentence
 
 
 class _Anyone:
@@ -126,14 +127,15 @@ def _type(kind: Any) -> str:
 
 
 def reasons() -> str:
-    """Every reason for rejection, with what its detail says; `…` is what stands in there."""
+    """Every reason for rejection, with what its detail says."""
     found: dict[str, set[str]] = {"sink_refused": {"what ClickHouse said, and the table"}}
     for file in sorted((ROOT / "metering").rglob("*.py")):
         for reason, said in _refusals(file):
             found.setdefault(reason, set()).update({said} - {""})
     text = (
         "# Reasons for rejection\n\nMade from the code: what stands in a dead letter's `reason`, and in its"
-        " `detail`. What each means: [wire format](../wire-format.md#reasons-for-refusal).\n\n"
+        " `detail`. What each means: [wire format](../wire-format.md#reasons-for-refusal)."
+        " `<customer>` stands for what is put in.\n\n"
         "| reason | detail |\n|---|---|\n"
     )
     for reason, said in sorted(found.items()):
@@ -142,34 +144,12 @@ def reasons() -> str:
 
 
 def _refusals(file: Path) -> Iterator[tuple[str, str]]:
+    module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
     for function in ast.walk(ast.parse(file.read_text())):
         if isinstance(function, ast.FunctionDef):
             for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
                 name = call.func.id if isinstance(call.func, ast.Name) else ""
                 given = {"Refusal": call.args, "refuse": call.args[1:]}.get(name, [])
                 if len(given) > 1 and isinstance(given[0], ast.Constant):
-                    yield str(given[0].value), _words(_meant(given[1], function, call.lineno))
-
-
-def _meant(node: ast.expr, function: ast.FunctionDef, line: int) -> ast.expr:
-    """What a name was last set to above a line of its function."""
-    found = node
-    for one in ast.walk(function):
-        if isinstance(node, ast.Name) and isinstance(one, ast.Assign) and one.lineno < line:
-            (target, *_) = one.targets
-            if isinstance(target, ast.Name) and target.id == node.id:
-                found = one.value
-    return found
-
-
-def _words(node: ast.expr) -> str:
-    """A text of the source; what is put into it is `…`."""
-    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-    if not all(isinstance(part, ast.Constant | ast.FormattedValue) for part in parts):
-        return ""
-    return re.sub(r"…(?:[\s`]*…)+", "…", "".join(_each(parts))).replace("|", "\\|")
-
-
-def _each(parts: Iterable[ast.expr]) -> Iterator[str]:
-    for part in parts:
-        yield str(part.value) if isinstance(part, ast.Constant) else "…"
+                    said = Sentence(module, function, call.lineno).of(given[1])
+                    yield str(given[0].value), said.replace("|", "\\|")

@@ -1,64 +1,43 @@
 """Every command and snippet of the documents: the pages are followed literally, in the order of a reader."""
 
 import shlex
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from metering.settings import Settings
-from tests.docs.pages import DOCS, ROOT, Block, blocks, missing
+from tests.docs.pages import DOCS, ROOT, blocks, missing
 from tests.docs.shell import Reader
 from tests.walk import PROGRAMS, find_command
 
+
+def named(names: str) -> list[Path]:
+    return [ROOT / f"{name}.md" for name in names.split()]
+
+
 # In the order in which a reader meets them: each goes on from where the one before ended.
-FOLLOWED = [
-    "tutorial",
-    *(f"how-to/{name}" for name in ("add-a-meter", "change-a-price", "correct-a-mistake", "close-the-month")),
-    *(
-        f"how-to/{name}"
-        for name in ("connect-stripe", "quota-in-your-service", "run-in-production", "recover")
-    ),
-    "at-scale",
-    "command-line",
-    "invariants",
-    "rating",
-]
+FRONT = named("README docs/web docs/recovery")
+FOLLOWED = named(
+    """docs/tutorial docs/how-to/add-a-meter docs/how-to/change-a-price docs/how-to/correct-a-mistake
+    docs/how-to/close-the-month docs/how-to/connect-stripe docs/rating docs/billing docs/invariants
+    docs/operations docs/how-to/quota-in-your-service docs/how-to/run-in-production docs/how-to/recover
+    docs/quotad docs/notifications docs/dashboards docs/at-scale docs/command-line docs/testing"""
+)
 ALL = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
-@pytest.fixture(scope="module")
-def reader(local_parts: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """A reader with a folder of their own and a deployment that nobody else uses."""
-    folder = tmp_path_factory.mktemp("reader")
-    shutil.copytree(ROOT / "examples", folder / "examples")
-    settings = local_parts.model_copy(
-        update={
-            "kafka_brokers": local_parts.brokers(),
-            "kafka_simulated": local_parts.is_simulated(),
-            "clickhouse_url": local_parts.clickhouse(),
-            "database": "test_docs",
-            "topic_prefix": "docs.",
-            "checkpoint_seconds": 0.2,
-            "sink_batch_seconds": 0.2,
-            "tick_idle_seconds": 86_400.0,  # months close by the usage on the pages, not by today's date
-        }
-    )
-    found = Reader(settings, folder)
-    yield found
-    found.stop()
+def follow(reader: Reader, pages: list[Path]) -> None:
+    for block in (block for page in pages for block in blocks(page) if block.is_run):
+        reader.follow(block)
 
 
-def followed() -> list[Block]:
-    found = [block for name in FOLLOWED for block in blocks(DOCS / f"{name}.md")]
-    return [b for b in found if b.language in ("sh", "python") and not b.says.startswith("not run: ")]
+@pytest.mark.timeout(1_500)
+def test_the_front_page_does_what_it_says(newcomer: Reader) -> None:
+    follow(newcomer, FRONT)
 
 
 @pytest.mark.timeout(1_500)
 def test_the_pages_do_what_they_say(reader: Reader) -> None:
-    for block in followed():
-        reader.follow(block)
+    follow(reader, FOLLOWED)
 
 
 def test_what_a_page_expects_is_compared() -> None:
@@ -95,10 +74,10 @@ def test_every_command_on_a_page_exists(place: str, words: list[str]) -> None:
 
 
 def test_a_block_that_is_not_followed_says_why() -> None:
-    silent = []
-    for page in ALL:
-        is_followed = page.is_relative_to(DOCS) and str(page.relative_to(DOCS))[:-3] in FOLLOWED
-        for block in blocks(page):
-            if block.language in ("sh", "python") and not block.says.startswith("not run: "):
-                silent += [] if is_followed and block.says in ("", "wait", "background") else [block.place]
-    assert silent == []
+    followed = {str(page.relative_to(ROOT)) for page in (*FRONT, *FOLLOWED)}
+    every = [block for page in ALL for block in blocks(page) if block.is_run]
+    assert [block.place for block in every if block.page not in followed] == []
+
+
+def test_every_comment_before_a_block_means_something() -> None:
+    assert {block.place: block.unknown for page in ALL for block in blocks(page) if block.unknown} == {}
