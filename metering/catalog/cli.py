@@ -34,10 +34,13 @@ def check(folder: Folder, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def publish(folder: Folder) -> None:
+def publish(
+    folder: Folder,
+    leave_out: Annotated[bool, typer.Option(help="Customers of now may be missing.")] = False,
+) -> None:
     """Put a catalog in force on every running worker."""
-    catalog = load_folder(folder)
-    done = asyncio.run(publish_catalog(settings().brokers(), Names(settings()).catalog, catalog))
+    brokers, topic = settings().brokers(), Names(settings()).catalog
+    done = asyncio.run(publish_catalog(brokers, topic, load_folder(folder), leaves_out=leave_out))
     if done.is_new:
         console.print(f"[green]✓[/] revision {done.revision} ({done.version[:12]}) is in force")
     else:

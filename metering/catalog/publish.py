@@ -20,13 +20,15 @@ class Published(NamedTuple):
     is_new: bool
 
 
-async def publish(brokers: str, topic: str, catalog: Catalog) -> Published:
-    """Put a checked catalog in force for every worker."""
+async def publish(brokers: str, topic: str, catalog: Catalog, *, leaves_out: bool = True) -> Published:
+    """Put a checked catalog in force for every worker; see `refuse_left_out` for `leaves_out`."""
     latest = await read_latest(brokers, topic)
     if latest is not None and latest.version == catalog.version:
         return Published(latest.revision, latest.version, is_new=False)
     if latest is not None:
         refuse_new_meaning(latest, catalog)
+        if not leaves_out:
+            refuse_left_out(latest, catalog)
     producer = AIOKafkaProducer(
         bootstrap_servers=brokers,
         acks="all",
@@ -62,3 +64,14 @@ def refuse_new_meaning(old: Catalog, new: Catalog) -> None:
                 f"customer `{customer.id}` was rated with `{was.account}` and would be with `{now.account}`",
                 hint="its events and totals lie in the partition of the first; add a new customer id instead",
             )
+
+
+def refuse_left_out(old: Catalog, new: Catalog) -> None:
+    """UserError when customers are missing: without terms, what they used in open periods has no price."""
+    gone = sorted(c.id for c in old.content.customers if new.customer(c.id) is None)
+    if gone:
+        more = f" and {len(gone) - 1:,} more" if len(gone) > 1 else ""
+        raise UserError(
+            f"customer `{gone[0]}`{more} would be left out: usage of open periods would lose its charges",
+            hint="give a customer that leaves an `end:`; --leave-out if that is what you want",
+        )

@@ -3,7 +3,7 @@
 import pytest
 
 from metering.catalog.load import load_texts
-from metering.catalog.publish import refuse_new_meaning
+from metering.catalog.publish import refuse_left_out, refuse_new_meaning
 from metering.catalog.resolved import Catalog
 from metering.errors import UserError
 
@@ -43,3 +43,15 @@ def test_a_customer_cannot_join_a_pool_later() -> None:
 
 def test_a_new_price_is_no_new_meaning() -> None:
     refuse_new_meaning(catalog(), catalog('unit_price: "1"', 'unit_price: "2"'))
+
+
+def test_a_customer_that_is_left_out_is_named() -> None:
+    with pytest.raises(UserError, match="customer `a` would be left out"):
+        refuse_left_out(catalog(), catalog("{id: a,", "{id: b,"))
+
+
+def test_a_customer_that_ends_is_not_left_out() -> None:
+    ends = catalog(
+        "start: 2026-01-01T00:00:00Z}]", "start: 2026-01-01T00:00:00Z, end: 2026-02-01T00:00:00Z}]"
+    )
+    refuse_left_out(catalog(), ends)
