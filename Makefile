@@ -16,8 +16,11 @@ demo: $(READY) ## from real usage events to a bill and an account that adds up; 
 	$(BIN)/metering demo $(if $(SERVE),--serve)
 
 JOBS ?= 2
-test: $(READY) ## every test, on the real parts; JOBS processes, each with parts of its own
+test: $(READY) ## the tests, on the real parts; JOBS processes, each with parts of its own
 	$(BIN)/pytest -q -n $(JOBS) --dist loadfile
+
+test-slow: $(READY) ## the tests that take long: kills, growth, broken safeguards
+	$(BIN)/pytest -q -n $(JOBS) -m slow
 
 test-web: $(READY) ## the page in a real Chromium, which is installed from the system's packages if there is none
 	@command -v chromium >/dev/null || { apt-get -qq update && apt-get install -y -qq chromium; }
@@ -101,6 +104,6 @@ clean: ## stop the local parts and remove what was made here
 	-@test ! -x $(BIN)/metering || $(BIN)/metering local down
 	rm -rf .metering .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help demo test test-web chaos simulate simulate-billing bench bench-check bench-page bench-rating bench-whatif \
+.PHONY: help demo test test-slow test-web chaos simulate simulate-billing bench bench-check bench-page bench-rating bench-whatif \
 	bench-dedupe bench-quota bench-overshoot bench-overshoot-stack bench-billing dashboards preview bench-dashboards promtool \
 	check docs reference install clean

@@ -44,6 +44,7 @@ def kill_a_worker(pipeline: Pipeline) -> None:
 
 @pytest.mark.parts
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_hard_limit_is_never_exceeded_by_ten_clients_while_a_worker_is_killed(deployment: Settings) -> None:
     own = deployment.model_copy(update={"partitions": 2, "quota_lag_ms": 200})
     with running(own, LIMITED) as pipeline:

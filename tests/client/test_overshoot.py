@@ -10,6 +10,7 @@ from tests.demo.world import running
 
 @pytest.mark.parts
 @pytest.mark.timeout(420)
+@pytest.mark.slow
 def test_the_overshoot_of_every_mode_stays_within_its_bound(deployment: Settings) -> None:
     settings = own(deployment)
     with running(settings, LIMITED):

@@ -60,6 +60,7 @@ def test_a_limit_in_money_is_spent_by_the_prices_of_rating(deployment: Settings)
         asyncio.run(work(own))
 
 
+@pytest.mark.slow
 def test_a_rolling_window_lets_go_of_what_is_older_than_it(deployment: Settings) -> None:
     """Nothing comes in meanwhile: the worker lets time pass."""
 

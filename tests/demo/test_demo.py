@@ -73,6 +73,7 @@ def test_the_account_adds_up(local_parts: Settings, tmp_path: Path) -> None:
     ("name", "workers", "delays"),
     [("worker-1", 1, [4.0, 3.0]), ("worker-2", 2, [5.0]), ("sink-1", 1, [4.0, 2.0])],
 )
+@pytest.mark.slow
 def test_the_account_is_the_same_through_kills(
     local_parts: Settings, tmp_path: Path, name: str, workers: int, delays: list[float]
 ) -> None:

@@ -52,6 +52,7 @@ class Killer(threading.Thread):
 
 @pytest.mark.parts
 @pytest.mark.timeout(1_200)
+@pytest.mark.slow
 def test_a_demo_whose_sync_is_killed_bills_each_cent_once(
     local_parts: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

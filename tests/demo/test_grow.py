@@ -61,6 +61,7 @@ def refused(settings: Settings) -> str:
 
 @pytest.mark.parts
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_deployment_grows_while_producers_go_on(
     deployment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from tests.docs.terminals import PATIENCE
 from tests.docs.warm import CALL
 from tests.notify.conftest import SECRET, Hook, Mails
 
-_BESIDE = ("Makefile", "pyproject.toml", "constraints.txt", ".env.example")
+_BESIDE = ("Makefile", "pyproject.toml", "hatch_build.py", "constraints.txt", ".env.example")
 _PORTS = ("8091",)  # as options on the pages; the others are settings
 
 

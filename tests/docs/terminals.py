@@ -70,7 +70,7 @@ class Terminals:
         for line in block.text.strip().splitlines():
             log, text = self._log(), re.compile(block.said("line by line"))
             with log.open("w") as out:
-                words = ["bash", "-euc", f"exec env {line}"]
+                words = ["bash", "-euc", f"exec env --default-signal=INT {line}"]
                 done = subprocess.Popen(words, cwd=self._folder, env=dict(env), stdout=out, stderr=out)
             code, allowed = _until_said(done, log, text)
             said = log.read_text()

@@ -8,6 +8,7 @@ from tests.simulation.simulate import simulate
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
+@pytest.mark.slow
 def test_a_broken_safeguard_is_caught(broken: Broken) -> None:
     with broken.patched():
         caught = broken.first_wrong()
