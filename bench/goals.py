@@ -26,35 +26,37 @@ class Goal(NamedTuple):
 
 
 _SPREAD = (
-    "`py-spy` on the worker sees four tenths of its CPU in the fold (half of that in the compiled scanner, the rest"
-    " in ids and sums), an eighth in fetch, decompression and unpacking by aiokafka, a sixth in checkpoints, rating"
-    " and RocksDB, a tenth in the journal's batches, the rest in asyncio and Faust. Tried: columns in numpy (a third"
-    " of the CPU of single events), the scanner (half of the plain path, which has a row of its own), sums that wait"
-    " until totals are read, ids that wait to be sorted, snappy in place of aiokafka's lz4, a frozen garbage"
-    " collector. What is left is spread over libraries: bare `getmany` alone costs most of 2 µs."
+    "`py-spy` on the worker sees four tenths of its CPU in the fold (half of that in the compiled "
+    "scanner, the rest in ids and sums), an eighth in fetch, decompression and unpacking by aiokafka, a "
+    "sixth in checkpoints, rating and RocksDB, a tenth in the journal's batches, the rest in asyncio and "
+    "Faust. Tried: columns in numpy (a third of the CPU of single events), the scanner (half of the plain"
+    " path, which has a row of its own), sums that wait until totals are read, ids that wait to be "
+    "sorted, snappy in place of aiokafka's lz4, a frozen garbage collector. What is left is spread over "
+    "libraries: bare `getmany` alone costs most of 2 µs."
 )
 _STEPS = (
-    "Two checkpoints lie on the way, of totals and of charges, each behind the journal; the second follows the first"
-    " by a quarter of `METERING_CHECKPOINT_SECONDS`. Worker, sink, ClickHouse, broker and the sender share two"
-    " cores. Tried: charges in a lane before the archive, a flush every 0.2 s, several partitions an insert,"
-    " patient fetches, rating from where the hours before were left. A shorter checkpoint interval is what is left;"
-    " it costs CPU for each total that changes."
+    "Two checkpoints lie on the way, of totals and of charges, each behind the journal; the second "
+    "follows the first by a quarter of `METERING_CHECKPOINT_SECONDS`. Worker, sink, ClickHouse, broker "
+    "and the sender share two cores. Tried: charges in a lane before the archive, a flush every 0.2 s, "
+    "several partitions an insert, patient fetches, rating from where the hours before were left. A "
+    "shorter checkpoint interval is what is left; it costs CPU for each total that changes."
 )
 _ROWS = (
-    "One Python process reads while ClickHouse stores: a third of its CPU is fetch and unpacking, a third JSON into"
-    " columns, a quarter encoding and compressing the insert. Tried: columns in place of rows (a third of the CPU),"
-    " one insert a table for all partitions, reading during an insert, fewer garbage collections, no merge at the"
-    " insert (half of the engine's cost), rows sorted by the sink (costs what it saves), no LZ4 (no gain). The"
-    " embedded engine has the other core. More sinks share the partitions."
+    "One Python process reads while ClickHouse stores: a third of its CPU is fetch and unpacking, a third"
+    " JSON into columns, a quarter encoding and compressing the insert. Tried: columns in place of rows "
+    "(a third of the CPU), one insert a table for all partitions, reading during an insert, fewer garbage"
+    " collections, no merge at the insert (half of the engine's cost), rows sorted by the sink (costs "
+    "what it saves), no LZ4 (no gain). The embedded engine has the other core. More sinks share the "
+    "partitions."
 )
 _ENTRIES = (
-    "A total is an entry of each fold in RocksDB, read, decoded and put into a dictionary. Tried: no garbage"
-    " collection while loading (two fifths of the time), entries of the rate fold decoded when their customer is"
-    " asked for, one decoder. Next would be totals of older hours left on disk."
+    "A total is an entry of each fold in RocksDB, read, decoded and put into a dictionary. Tried: no "
+    "garbage collection while loading (two fifths of the time), entries of the rate fold decoded when "
+    "their customer is asked for, one decoder. Next would be totals of older hours left on disk."
 )
 _MAPPED = (
-    "The part that grows is what is not on disk yet: ids up to `METERING_MEMORY_IDS` a partition, and RocksDB's"
-    " tables in memory. It stays within these bounds."
+    "The part that grows is what is not on disk yet: ids up to `METERING_MEMORY_IDS` a partition, and "
+    "RocksDB's tables in memory. It stays within these bounds."
 )
 _BROKER = "Two workers and the broker share two cores, and the machine's other guests."
 

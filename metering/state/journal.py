@@ -25,7 +25,7 @@ lands, and takes nothing away.
 import itertools
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 from secrets import token_bytes
 from typing import NamedTuple
@@ -55,6 +55,10 @@ from metering.state.store import PARTITIONS_HINT, Known
 SPARED_SECONDS = 60.0  # no request is late by more, or its sender finds that it was frozen
 _WRITER_BYTES = 12
 _pack = msgspec.msgpack.encode
+
+
+_ENTRY_OVERHEAD = 96  # of a record, at most
+MOST_ENTRY_BYTES = 6 << 20  # in one batch, which has a limit of 12 MiB
 
 
 class Replaced(Exception):
@@ -97,7 +101,20 @@ class Journal:
         self._latest: dict[int, bytes] = {}  # and its key
 
     async def append(self, partition: int, changes: Changes) -> None:
-        """Make a checkpoint durable on Kafka; returns when the broker has all of it."""
+        """Make a checkpoint durable on Kafka; returns when the broker has all of it.
+
+        Entries that do not fit one batch stand in deltas first, which make the checkpoint whole, and then
+        part by part under their keys, as if they were written again.
+        """
+        parts = list(_batches(changes.entries))
+        if len(parts) < 2:
+            await self._append(partition, changes)
+            return
+        await self._append(partition, changes, is_bare=True)
+        for part in parts:
+            await self._append(partition, msgspec.structs.replace(changes, entries=part, segments=[]))
+
+    async def _append(self, partition: int, changes: Changes, *, is_bare: bool = False) -> None:
         await self._append_segments(partition, changes.epoch, changes.segments)
         after, pending = self._end.get(partition), Pending.of(changes)
         made = self._made(partition, changes, changes.epoch, pending.name)
@@ -107,9 +124,12 @@ class Journal:
         passed = self._passed(partition, made.place)
         records: list[Keyed] = [(key, None) for key in passed]
         records += [
-            (ENTRY + e.key, None if e.value is None else _pack((e.version, e.value))) for e in changes.entries
+            (ENTRY + e.key, None if e.value is None else _pack((e.version, e.value)))
+            for e in (changes.entries if not is_bare else ())
         ]
-        position = msgspec.structs.replace(made, after=after, records=len(records) + 1, deltas=len(deltas))
+        position = msgspec.structs.replace(
+            made, after=after, records=len(records) + 1, deltas=len(deltas), is_bare=is_bare
+        )
         key = position_key(position)
         records.append((key, _pack(position)))
         first = await self._publisher.append_at_once(self._state_topic, partition, records)
@@ -136,7 +156,8 @@ class Journal:
         """Remember where our records stand: from `first` to `end`, when nobody wrote between them."""
         expected = self._end.get(partition)
         if expected is not None and first != expected:
-            self._unknown[partition] = expected, end - position.records
+            begin, _ = self._unknown.get(partition, (expected, 0))  # ours may stand between
+            self._unknown[partition] = begin, end - position.records
         self._end[partition] = end
         self._written[partition] = end - 1, position
 
@@ -316,3 +337,17 @@ def _left(places: dict[bytes, Place]) -> dict[bytes, _Left]:
     return {
         key: _Left(place, now if key[:1] in (POSITION, DELTA) else -math.inf) for key, place in places.items()
     }
+
+
+def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Entries in parts that each fit a record batch."""
+    part: list[Entry] = []
+    size = 0
+    for entry in entries:
+        part.append(entry)
+        size += len(entry.key) + len(entry.value or b"") + _ENTRY_OVERHEAD
+        if size >= MOST_ENTRY_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

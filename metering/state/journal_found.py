@@ -31,13 +31,14 @@ class Found(msgspec.Struct):
     positions: dict[bytes, Position] = {}
     entries: dict[bytes, tuple[int, bytes]] = {}
     pending: dict[bytes, bytes] = {}
-    overlaid: set[bytes] = set()  # keys of entries of checkpoints that do not count
+    overlaid: set[bytes] = set()  # keys of entries of checkpoints that do not count, or that did not follow
     stale: set[bytes] = set()  # keys of their positions
     end: int = 0  # of the log
     last: int = -1  # offset in the journal of the last position that counts
     last_key: bytes = b""
     _deltas: dict[bytes, bytes] = {}  # emptied once taken
     _gone: set[bytes] = set()  # keys of entries that a checkpoint that counts removed
+    _bare: set[bytes] = set()  # keys of entries that stand in deltas alone so far
     _numbers: dict[bytes, int] = {}  # by writer: of its last checkpoint that counts
     _late: list[tuple[Position, list[Entry]]] = []
     _waiting: list[tuple[int, bytes, bytes | None]] = []
@@ -74,10 +75,15 @@ class Found(msgspec.Struct):
             self._late.append((position, []))  # a part of it may stand behind it
         for entry in delta if delta is not None else (_entry(*one) for one in entries):
             self._keep(entry)
+        if position.is_bare:
+            self._bare |= {entry.key for entry in delta or ()}
+        else:
+            self._bare -= {key[1:] for key, _ in entries}
 
     def finish(self) -> None:
         """Take what stands before the end, and has no position behind it, and what only late copies have."""
         self._pass(None)
+        self.overlaid |= self._bare
         newest = max((p.place[0] for p in self.positions.values()), default=-1)
         for position, entries in self._late:
             if 0 < position.number <= self._numbers.get(position.writer, 0):

@@ -47,6 +47,7 @@ class Position(msgspec.Struct, frozen=True):
     records: int = 1  # in its record batch; it is the last one
     number: int = 0  # of the writer's appends, from 1 on
     deltas: int = 0  # parts
+    is_bare: bool = False  # its entries are too many for its batch: they follow, behind it
 
     @property
     def place(self) -> Place:

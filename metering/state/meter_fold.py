@@ -36,7 +36,7 @@ from metering.state.row_facts import facts_of
 from metering.state.row_groups import RowGroups
 
 MOST_RUNS = 20  # of a chunk; behind that, what is left of it is folded event by event
-HEAVY_TOTALS = 50_000
+HEAVY_TOTALS = 20_000
 
 
 @dataclass

@@ -29,7 +29,7 @@ from metering.state.rate_state import RateState
 from metering.state.settle import Settling, Touched, unknown_customer
 from metering.state.totals import usage_of
 
-HEAVY_SLOTS = 5_000
+HEAVY_SLOTS, HEAVY_ENTRIES = 5_000, 20_000
 LATEST_SECONDS = 3_600  # before the latest hour: usage that changes is seldom older
 MOST_VALUES = 1_000  # distinct values that are kept to go on from
 
@@ -197,7 +197,7 @@ class RateFold:
     @property
     def is_heavy(self) -> bool:
         """Whether so much has changed that it should be made durable before more is folded."""
-        return len(self._changed) > HEAVY_SLOTS
+        return len(self._changed) > HEAVY_SLOTS or self._state.waiting > HEAVY_ENTRIES
 
     # -- what has changed ------------------------------------------------------------------------
 

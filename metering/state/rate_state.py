@@ -182,6 +182,11 @@ class RateState:
 
     # -- the durable copy ------------------------------------------------------------------------
 
+    @property
+    def waiting(self) -> int:
+        """How many entries have changed since they were last taken."""
+        return len(self._entries)
+
     def _set(self, place: bytes, value: tuple[object, ...]) -> None:
         self._entries[place] = msgspec.msgpack.encode(value)
 

@@ -128,6 +128,7 @@ def installed(world: World) -> Iterator[None]:
         (publish, "token_hex", lambda count: jitter.randbytes(count).hex()),
         (publish, "AIOKafkaProducer", lambda **_: Producer(network)),
         (journal, "time", clock),
+        (journal, "MOST_ENTRY_BYTES", journal.MOST_ENTRY_BYTES if world.seed % 3 else 300),
         (journal, "SPARED_SECONDS", jitter.choice([12.0, 60.0])),
         (log_reader, "AIOKafkaConsumer", reader),
         (journal, "token_bytes", jitter.randbytes),

@@ -12,6 +12,7 @@ import pytest
 from metering.errors import UserError
 from metering.records import decode
 from metering.settings import Settings
+from metering.state import journal
 from metering.state.checkpoint import PIECE_VALUES, DurableFold, Verdict, pieces
 from metering.state.fold import Changes, Entry
 from metering.state.formats import FORMAT
@@ -27,6 +28,12 @@ from tests.state.folding import catalog, chunk, event, latest_totals
 
 CATALOG = catalog()
 VALUES = [event(n % 7, hour=n % 7 % 3, n=n % 7) for n in range(12)] + [b"noise"]
+
+
+@pytest.fixture(autouse=True, params=[journal.MOST_ENTRY_BYTES, 1], ids=["whole", "in parts"])
+def entries_in_a_batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint's entries fit its batch, or each follows in one of its own."""
+    monkeypatch.setattr(journal, "MOST_ENTRY_BYTES", request.param)
 
 
 class Crash(Exception):
@@ -50,10 +57,10 @@ class Bench:
         self.lives += lost_disk
         self._store = Store(self.folder / str(self.lives), Identity(FORMAT, "m", self.names.events, 0, 1))
         rules = MeterRules(0, 1, self.names.events, self.names.hourly, self.names.rejected)
-        journal = Journal(
+        own = Journal(
             self.settings.brokers(), self.publisher, self.names.meter_state, self.names.meter_segments
         )
-        durable = DurableFold(MeterFold(rules), 0, 1, self._store, journal, self.publisher)
+        durable = DurableFold(MeterFold(rules), 0, 1, self._store, own, self.publisher)
         await durable.load()
         return durable
 
