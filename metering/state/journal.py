@@ -340,12 +340,15 @@ def _left(places: dict[bytes, Place]) -> dict[bytes, _Left]:
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
-    """Entries in parts that each fit a record batch."""
+    """Entries in parts that each fit a record batch; all that there is of a key stands in one of them."""
+    by_key: dict[bytes, list[Entry]] = {}
+    for entry in entries:
+        by_key.setdefault(entry.key, []).append(entry)
     part: list[Entry] = []
     size = 0
-    for entry in entries:
-        part.append(entry)
-        size += len(entry.key) + len(entry.value or b"") + _ENTRY_OVERHEAD
+    for found in by_key.values():
+        part += found
+        size += sum(len(one.key) + len(one.value or b"") + _ENTRY_OVERHEAD for one in found)
         if size >= MOST_ENTRY_BYTES:
             yield part
             part, size = [], 0
