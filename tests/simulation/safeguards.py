@@ -218,13 +218,13 @@ BROKEN = (
     Broken("deduplication", dedupe, "fingerprints", never_the_same),
     Broken("ids are part of the state", SeenIds, "restore", forget_ids),
     Broken("ids outlive the oldest event", topics, "_EVENT_DAYS", 1, 60, _AWAY),
-    Broken("version order in the rate fold", RateState, "keep", keep_the_last, 150, _LATE),
+    Broken("version order in the rate fold", RateState, "keep", keep_the_last, 300, _LATE),
     Broken("catalog not older than the state", Worker, "_wait_for_catalog", any_catalog, 200),
-    Broken("version order in the database", Table, "is_newer", last_insert_wins, 60, _LATE),
+    Broken("version order in the database", Table, "is_newer", last_insert_wins, 150, _LATE),
     Broken("rows replace by key", Table, "place_of", place_of_its_own),
     Broken("rows before their position", Sink, "_store_in_order", position_before_rows, 60, _STORING),
     Broken("a close agrees with its rows", books, "_problem", no_problem, 60, _STORING),
-    Broken("one key for one request", Exchange, "once", send_again, focus=_BILLING),
+    Broken("one key for one request", Exchange, "once", send_again, 100, _BILLING),
 )
 # Without it a block is stored as often as it is sent; the books stay right, because rows replace by key.
 SPARE = Broken("insert token", Origin, "token", token_of_the_moment, 20, _STORING)
