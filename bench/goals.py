@@ -59,8 +59,8 @@ _MAPPED = (
     "RocksDB's tables in memory. It stays within these bounds."
 )
 _BROKER = (
-    "Two workers and the broker share two cores: what the broker takes is missing. It was 1.82 × when a worker"
-    " needed twice the CPU an event."
+    "Two workers and the broker share two cores: what the broker takes is missing. It was 1.82 × when a"
+    " worker needed twice the CPU an event."
 )
 
 
