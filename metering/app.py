@@ -1,5 +1,6 @@
 """The two Faust apps, worker and sink: wiring only."""
 
+import gc
 from typing import Any
 
 import faust
@@ -20,6 +21,7 @@ STAY_AWAKE_SECONDS = 0.5
 PROGRESS_SECONDS = 1.0
 RESULTS_FASTER = 5  # a charge is waited for, a row of the archive is not
 _BUFFERED_BATCHES = 32
+_GARBAGE = (100_000, 50, 100)  # objects before a collection: a batch makes many, and nearly none in a circle
 
 
 def _app(settings: Settings, group: str) -> Any:
@@ -114,7 +116,7 @@ def sink_app(settings: Settings) -> Any:
     async def flush_results() -> None:
         await sink.flush_results()
 
-    _follow_partitions(app, sink, start=sink.start)
+    _follow_partitions(app, sink, start=None)
     observe(app, sink, settings)
     return app
 
@@ -132,13 +134,15 @@ def _follow_partitions(app: Any, owner: Worker | Sink, start: Any) -> None:
     async def on_start() -> None:
         await original()
         owner.consumer = app.consumer
-        await start()
+        if start is not None:
+            await start()
 
     app.on_start = on_start
 
 
 def run(app: Any, settings: Settings) -> None:
     """Run an app until it is told to stop; logs go to standard error."""
+    gc.set_threshold(*_GARBAGE)
     settings.home.mkdir(parents=True, exist_ok=True)
     (settings.home / "faust").mkdir(parents=True, exist_ok=True)
     logging_config = logs.configure(settings.log_level)

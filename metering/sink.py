@@ -5,7 +5,6 @@ none, and a database that was lost has no positions, so everything is read again
 """
 
 import asyncio
-import gc
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -38,7 +37,6 @@ SINK = "clickhouse"
 DECODED_TOGETHER = 2_000  # values; fewer cost more each, more keep others waiting
 _REASON = COLUMNS["rejected"].index("reason")
 Make = Callable[[bytes, int, int], TableRow | None]  # from a value, its offset and its append time
-GARBAGE = (100_000, 50, 100)  # objects before a collection
 Stored = Callable[[Sequence[TableRow | Block], Origin, float], None]  # rows, their origin, and seconds
 
 
@@ -103,9 +101,7 @@ class Sink:
         self.writer = Writer(settings.clickhouse(), settings.database)
         self.bounds = LogBounds(settings.brokers())
         self.consumer: Any = None
-        self.on_stored: Callable[[Sequence[TableRow | Block], Origin, float], None] | None = (
-            None  # and seconds
-        )
+        self.on_stored: Stored | None = None
         self._pending: dict[TP, Pending] = {}
         self._makers = {self.names.quota_events: _of_quota_event, self.names.quota_facts: _of_fact}
         self._archive, self._results = Lane(), Lane()
@@ -115,10 +111,6 @@ class Sink:
     def pending(self) -> Mapping[TP, Pending]:
         """What is read and not stored yet, by partition."""
         return self._pending
-
-    async def start(self) -> None:
-        """Look for garbage seldom: a batch makes many objects, and nearly none in a circle."""
-        gc.set_threshold(*GARBAGE)
 
     async def load(self, tps: set[TP]) -> Mapping[TP, int]:
         """Where ClickHouse says that each partition continues; see `transport.Positions`."""
@@ -227,9 +219,7 @@ class Sink:
     async def _store(self, lane: Lane) -> None:
         try:
             async with lane.lock:
-                held = [
-                    (tp, p) for tp, p in self._pending.items() if p.next > p.first and self._lane(tp) is lane
-                ]
+                held = [(tp, pending) for tp, pending in self._of(lane) if pending.next > pending.first]
                 if held:
                     await self._store_in_order(held)
         except Exception as error:

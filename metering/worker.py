@@ -27,7 +27,7 @@ from metering.state.checkpoint import DurableFold, Verdict, pieces
 from metering.state.fold import Output
 from metering.state.log_bounds import LogBounds
 from metering.state.meter_fold import MeterFold
-from metering.state.publish import Publisher
+from metering.state.publish import FOR_US, Publisher
 from metering.state.store import Store
 from metering.topics import Names
 from metering.transport import Batch
@@ -40,7 +40,6 @@ CATALOG_SECONDS = 5.0
 _RETURN_SHARE = 0.25  # of the time between checkpoints: totals go to Kafka and come back
 SEEK_BACK_SECONDS = 1.0
 MEND_SECONDS = 600.0  # far below the lag of compaction
-GARBAGE = (100_000, 50, 100)  # objects before a collection: a batch makes many, and nearly none in a circle
 
 
 class Worker:
@@ -50,6 +49,7 @@ class Worker:
         self.settings = settings
         self.names = Names(settings)
         self.publisher = Publisher(settings.brokers())
+        self._journal_publisher = Publisher(settings.brokers(), compression=FOR_US)
         self.bounds = LogBounds(settings.brokers())
         self.catalog: Catalog | None = None
         self.consumer: Any = None
@@ -67,7 +67,7 @@ class Worker:
         self._quotas = QuotaService(settings, self._owned, self.publisher, self.bounds, self.save)
         self._facts: asyncio.Task[None] | None = None
         self._journals = {
-            topic: opening.journal(settings, self.publisher, topic)
+            topic: opening.journal(settings, self._journal_publisher, topic)
             for topic in (self.names.events, self.names.hourly)
         }
 
@@ -87,9 +87,9 @@ class Worker:
         return self._loading > 0
 
     async def start(self) -> None:
-        """Connect the producer and begin to follow the catalog."""
-        gc.set_threshold(*GARBAGE)
+        """Connect the producers and begin to follow the catalog."""
         await self.publisher.start()
+        await self._journal_publisher.start()
         self._following = asyncio.create_task(self._follow_catalog())
         self._facts = asyncio.create_task(self._quotas.follow_facts())
 

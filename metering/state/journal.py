@@ -106,17 +106,18 @@ class Journal:
         Entries that do not fit one batch stand in deltas first, which make the checkpoint whole, and then
         part by part under their keys, as if they were written again.
         """
-        parts = list(_batches(changes.entries))
-        if len(parts) < 2:
-            await self._append(partition, changes)
-            return
-        await self._append(partition, changes, is_bare=True)
-        for part in parts:
-            await self._append(partition, msgspec.structs.replace(changes, entries=part, segments=[]))
+        pending, parts = Pending.of(changes), list(_batches(changes.entries))
+        await self._append(partition, changes, pending, is_bare=len(parts) > 1)
+        written = Pending(pending.name, {})  # they stand there already
+        for part in parts if len(parts) > 1 else ():
+            again = msgspec.structs.replace(changes, entries=part, segments=[])
+            await self._append(partition, again, written)
 
-    async def _append(self, partition: int, changes: Changes, *, is_bare: bool = False) -> None:
+    async def _append(
+        self, partition: int, changes: Changes, pending: Pending, *, is_bare: bool = False
+    ) -> None:
         await self._append_segments(partition, changes.epoch, changes.segments)
-        after, pending = self._end.get(partition), Pending.of(changes)
+        after = self._end.get(partition)
         made = self._made(partition, changes, changes.epoch, pending.name)
         deltas = deltas_of(made, changes.entries)
         parts = [Output(self._state_topic, *part) for part in (pending.parts | deltas).items()]

@@ -23,17 +23,17 @@ Keyed = tuple[bytes | None, bytes | None]
 
 # aiokafka's lz4 is of the highest level, ten times as dear as snappy. So only what others read has it: not
 # every client library has snappy or zstd.
-_FOR_OTHERS, _FOR_US = "lz4", "snappy"
+FOR_OTHERS, FOR_US = "lz4", "snappy"
 
 
 class Publisher:
-    """The producers of a process: one for what others read, one for journals."""
+    """A producer, whose records are compressed for others or for us."""
 
-    def __init__(self, brokers: str, *, timeout_ms: int = 15_000) -> None:
+    def __init__(self, brokers: str, *, compression: str = FOR_OTHERS, timeout_ms: int = 15_000) -> None:
         self._brokers = brokers
+        self._compression = compression
         self._timeout_ms = timeout_ms
         self._producer: Any = None
-        self._journals: Any = None
         self._mark = token_hex(_MARK_BYTES)
 
     def renew(self) -> None:
@@ -42,15 +42,12 @@ class Publisher:
 
     async def start(self) -> None:
         """Connect; a broker that cannot be reached is tried again."""
-        self._producer, self._journals = await self._connected(_FOR_OTHERS), await self._connected(_FOR_US)
-
-    async def _connected(self, compression: str) -> Any:
         pause = _FIRST_PAUSE
         while True:
             producer = AIOKafkaProducer(
                 bootstrap_servers=self._brokers,
                 acks="all",
-                compression_type=compression,
+                compression_type=self._compression,
                 linger_ms=0,
                 max_batch_size=BATCH_BYTES,
                 max_request_size=BATCH_BYTES,
@@ -62,13 +59,13 @@ class Publisher:
                 await producer.stop()
                 pause = await _pause_after(error, pause, brokers=self._brokers)
             else:
-                return producer
+                self._producer = producer
+                return
 
     async def stop(self) -> None:
-        """Release the connections; what was not awaited is not sent."""
-        for producer in (self._producer, self._journals):
-            if producer is not None:
-                await producer.stop()
+        """Release the connection; what was not awaited is not sent."""
+        if self._producer is not None:
+            await self._producer.stop()
 
     async def partitions(self, topic: str) -> int:
         """The number of partitions that a topic has."""
@@ -93,19 +90,19 @@ class Publisher:
             topics.setdefault(place, []).append((output.key, output.value))
         for (topic, marked), records in topics.items():
             for batch in self._batches(records):
-                await self._deliver(self._producer, topic, partition, batch, is_marked=marked)
+                await self._deliver(topic, partition, batch, is_marked=marked)
 
     async def append_at_once(self, topic: str, partition: int, records: Sequence[Keyed]) -> int:
         """Append records as one Kafka record batch, all or none; the offset of the first."""
         batches = list(self._batches(records))
         if len(batches) != 1:
             raise ValueError(f"{len(records)} records do not fit one batch of {BATCH_BYTES} bytes")
-        return await self._deliver(self._journals, topic, partition, batches[0])
+        return await self._deliver(topic, partition, batches[0])
 
     async def append(self, topic: str, partition: int, records: Iterable[Keyed]) -> None:
         """Append records in order, in as many batches as they need."""
         for batch in self._batches(records):
-            await self._deliver(self._journals, topic, partition, batch)
+            await self._deliver(topic, partition, batch)
 
     def _batches(self, records: Iterable[Keyed]) -> Iterable[list[Keyed]]:
         """Cut records into lists that each fit one record batch, whatever they compress to."""
@@ -122,30 +119,29 @@ class Publisher:
             yield batch
 
     async def _deliver(
-        self, producer: Any, topic: str, partition: int, records: Sequence[Keyed], *, is_marked: bool = False
+        self, topic: str, partition: int, records: Sequence[Keyed], *, is_marked: bool = False
     ) -> int:
         """Send one batch until the broker has it; what it says twice is absolute, so harmless."""
         pause = _FIRST_PAUSE
         while True:
             try:
                 keyed = _marked(records, self._mark) if is_marked else records
-                return await _send(producer, topic, partition, keyed)
+                return await self._send(topic, partition, keyed)
             except (MessageSizeTooLargeError, RecordTooLargeError):
                 raise  # no retry makes it smaller
             except (KafkaError, OSError) as error:
                 self.renew()  # this one may still be on its way, and land behind what follows
                 pause = await _pause_after(error, pause, topic=topic, partition=partition)
 
-
-async def _send(producer: Any, topic: str, partition: int, records: Sequence[Keyed]) -> int:
-    builder = producer.create_batch()
-    for key, value in records:
-        if builder.append(timestamp=None, key=key, value=value) is None:
-            raise ValueError(f"a batch for {topic} is larger than was weighed")
-    builder.close()
-    sent = await (await producer.send_batch(builder, topic, partition=partition))
-    first: int = sent.offset
-    return first
+    async def _send(self, topic: str, partition: int, records: Sequence[Keyed]) -> int:
+        builder = self._producer.create_batch()
+        for key, value in records:
+            if builder.append(timestamp=None, key=key, value=value) is None:
+                raise ValueError(f"a batch for {topic} is larger than was weighed")
+        builder.close()
+        sent = await (await self._producer.send_batch(builder, topic, partition=partition))
+        first: int = sent.offset
+        return first
 
 
 def _marked(records: Sequence[Keyed], mark: str) -> list[Keyed]:

@@ -255,23 +255,23 @@ class RateFold:
         members, span = self._accounts.catalog.members(account), calendar.period(period)
         if not members:
             return Rated([], [unknown_customer(use) for use in self._uses(account, period)], {}, 0)
-        is_whole = closing or self._accounts.has_contract_scope(account) or needs_all_hours(members, span)
-        if not is_whole:
-            return self._go_on(account, period, since)
+        goes_on = self._accounts.has_contract_scope(account)
+        if not (closing or goes_on or needs_all_hours(members, span)):
+            return self._rate_on(account, period, since)
         self._begun.pop((account, period), None)
-        carried = self._carried(account, period) if self._accounts.has_contract_scope(account) else {}
+        carried = self._carried(account, period) if goes_on else {}
         uses = self._uses(account, period)
         return rate_period(members, uses, span, carried=carried, closing=closing, since=since)
 
-    def _go_on(self, account: str, period: str, since: int) -> Rated:
+    def _rate_on(self, account: str, period: str, since: int) -> Rated:
         """Rate from where the hours before the change were walked through, if that is known."""
         assert self._accounts is not None
         begun = self._begun.pop((account, period), None)
         if begun is not None and begun.hour > since:
             begun = None
-        uses = self._uses(account, period, begun.hour if begun is not None else 0)
-        latest = max((use.hour for use in uses), default=0) - LATEST_SECONDS
-        keep = max(latest, begun.hour if begun is not None else 0)
+        first = begun.hour if begun is not None else 0
+        uses = self._uses(account, period, first)
+        keep = max(first, max((use.hour for use in uses), default=0) - LATEST_SECONDS)
         members, span = self._accounts.catalog.members(account), calendar.period(period)
         rated = rate_period(members, uses, span, since=since, begun=begun, keep=keep)
         if rated.begun is not None and rated.begun.values <= MOST_VALUES:

@@ -23,7 +23,7 @@ from metering.state.measure import Measure, measure
 from metering.state.row_facts import Facts
 from metering.state.row_groups import RowGroups
 from metering.state.row_measures import Part
-from metering.state.row_sums import Numbers
+from metering.state.row_sums import GroupedRows, Numbers
 
 Flags = NDArray[np.bool_]
 Places = NDArray[np.intp]
@@ -176,7 +176,7 @@ class RowBatch:
         for part in self.rows.parts:
             chosen = (counts & self._by_group)[part.rows]
             if chosen.any():
-                self._add(part, chosen, is_late if len(tally.late) and tally.late.any() else None)
+                self._add(part, chosen, is_late if tally.late.any() else None)
         for row, measures in self._singly.items():
             if counts[row]:
                 event, digest = self.rows.event(row), digest_of(self.identity(row))
@@ -191,7 +191,7 @@ class RowBatch:
             rows, groups = rows[chosen], groups[chosen]
             numbers = tuple(Numbers(number.column[chosen], number.unit) for number in numbers)
         late = is_late[rows].astype(np.int64) if is_late is not None else None
-        self._groups.add(groups, self._ids.high[rows], late, numbers, part.uses)
+        self._groups.add(GroupedRows(groups, self._ids.high[rows], late, numbers, part.uses))
 
 
 def repeated(column: NDArray[np.uint64]) -> Flags:

@@ -90,15 +90,14 @@ class _Scanned:
             self._leave(without)
 
     def _measured(self, group_of: Int64s) -> list[Part]:
-        kinds = set(self._kind.tolist()) if len(self._groups.scanned) > 1 else {0} if len(self.at) else set()
         parts = []
-        for kind in kinds:
-            rows = np.flatnonzero(self._kind == kind) if len(kinds) > 1 else np.arange(len(self.at))
+        for kind in set(self._kind.tolist()):
+            layout, rows = self._groups.scanned[kind], np.flatnonzero(self._kind == kind)
             codes, numbers = group_of[rows], []
-            for n in range(len(self._groups.scanned[kind].numbers)):
+            for n in range(len(layout.numbers)):
                 numbers.append(whole_or_micro(self._whole[n][rows], self._micro[n][rows]))
                 codes[numbers[-1].column < 0] = NONE
-            parts.append(Part(rows, codes, tuple(numbers), self._groups.scanned[kind].uses))
+            parts.append(Part(rows, codes, tuple(numbers), layout.uses))
         return parts
 
     def _leave(self, without: NDArray[np.bool_]) -> None:
@@ -130,9 +129,8 @@ class _Merged:
         self._items: Callable[[int], list[Item]] = cache(self._decoded)
         self.at, self.value_of, self.packed, self.parts = own.at, own.value_of, own.packed, own.parts
         self._place = own.place
-        self._source: Places | None = (
-            None  # which of the scanned rows, behind them of the read ones, a row is
-        )
+        # Which row each is: of the scanned ones, and behind them of the read ones; None: all were scanned.
+        self._source: Places | None = None
         self.refused: dict[int, Item] = {}
         self._count = len(own.at)
         if rest is not None:

@@ -4,7 +4,7 @@ A group is made once, by the rules of `measure`, `misplaced` and `uncountable`, 
 do not give one answer for the whole hour, or an event has to be counted by itself, there is no group.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from metering.state.amendments import RESERVED
 from metering.state.calendar import HOUR_MS
 from metering.state.hourly_table import HourlyTable, TotalKey
 from metering.state.measure import is_dimension
-from metering.state.row_sums import Int64s, Numbers, Sums, Uses, how_of
+from metering.state.row_sums import GroupedRows, Sums, Uses, how_of
 from metering.state.totals import Total
 
 if TYPE_CHECKING:
@@ -106,18 +106,11 @@ class RowGroups:
         self._met = 0
         self._sums = Sums()
 
-    def add(
-        self,
-        groups: Int64s,
-        digests: NDArray[np.uint64],
-        late: Int64s | None,
-        numbers: Sequence[Numbers],
-        uses: Uses,
-    ) -> None:
+    def add(self, rows: GroupedRows) -> None:
         """Add rows of these groups; they are in their totals as soon as somebody reads these."""
-        if not self._sums.has_room(numbers, uses, len(groups)):
+        if not self._sums.has_room(rows):
             self._table.settle()
-        self._sums.add(groups, digests, late, numbers, uses)
+        self._sums.add(rows)
         self._table.wait_for(self._settle, self._places)
 
     def _settle(self) -> None:

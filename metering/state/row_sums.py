@@ -30,6 +30,16 @@ class Numbers(NamedTuple):
     unit: int
 
 
+class GroupedRows(NamedTuple):
+    """Rows of groups, column by column: digests, which are late, numbers and how these are used."""
+
+    groups: Int64s
+    digests: NDArray[np.uint64]
+    late: Int64s | None  # None: no row is
+    numbers: Sequence[Numbers]
+    uses: Uses
+
+
 class Group(Protocol):
     """Some totals, each with the number that it takes (None: it counts rows)."""
 
@@ -55,34 +65,28 @@ class Sums:
         self._columns: dict[tuple[int, How, int], Int64s] = {}  # by number, how, and its unit in micro-units
         self._room: dict[tuple[int, How, int], int] = {}  # how much more certainly fits 64 bits
 
-    def has_room(self, numbers: Sequence[Numbers], uses: Uses, count: int) -> bool:
-        """Whether `count` more rows fit, of any groups; a batch fits when nothing is here."""
+    def has_room(self, rows: GroupedRows) -> bool:
+        """Whether these rows fit, whatever their groups; a batch fits when nothing is here."""
         return all(
-            how != "sum" or self._room.get((which, how, numbers[which].unit), LARGEST_SUM) >= most
-            for which, how in uses
-            if (most := int(numbers[which].column.max()) * count) > 0
+            how != "sum" or self._room.get((which, how, rows.numbers[which].unit), LARGEST_SUM) >= most
+            for which, how in rows.uses
+            if (most := _most(rows.numbers[which].column)) > 0
         )
 
-    def add(
-        self,
-        groups: Int64s,
-        digests: NDArray[np.uint64],
-        late: Int64s | None,
-        numbers: Sequence[Numbers],
-        uses: Uses,
-    ) -> None:
-        """Add rows: their groups, what each adds to a digest, which are late, and their numbers."""
+    def add(self, rows: GroupedRows) -> None:
+        """Add rows."""
+        groups = rows.groups
         self._make_room_for(int(groups.max()) + 1)
         np.add.at(self._events, groups, 1)
-        np.add.at(self._digests, groups, digests)
-        if late is not None:
-            np.add.at(self._late, groups, late)
-        for which, how in uses:
-            column, unit = numbers[which]
+        np.add.at(self._digests, groups, rows.digests)
+        if rows.late is not None:
+            np.add.at(self._late, groups, rows.late)
+        for which, how in rows.uses:
+            column, unit = rows.numbers[which]
             held = self._column(which, how, unit)
             if how == "sum":
                 np.add.at(held, groups, column)
-                self._room[which, how, unit] -= int(column.max()) * len(column)
+                self._room[which, how, unit] -= _most(column)
             else:
                 (np.maximum if how == "max" else np.minimum).at(held, groups, column)
 
@@ -140,3 +144,8 @@ class Sums:
         self._digests = np.concatenate([self._digests, np.zeros(more, np.uint64)])
         for place, column in self._columns.items():
             self._columns[place] = np.concatenate([column, np.full(more, _EMPTY[place[1]], np.int64)])
+
+
+def _most(column: Int64s) -> int:
+    """What the sum of a column is at most."""
+    return int(column.max()) * len(column)

@@ -71,9 +71,7 @@ class Log:
     exception = info
 
 
-_NO_GARBAGE = SimpleNamespace(
-    set_threshold=lambda *_: None, freeze=lambda: None, disable=lambda: None, enable=lambda: None
-)
+_NO_GARBAGE = SimpleNamespace(freeze=lambda: None, disable=lambda: None, enable=lambda: None)
 
 
 @contextmanager
