@@ -91,7 +91,7 @@ class QuotaService:
             if found is None:
                 return None  # revoked meanwhile: the new owner answers
             tp, durable, quotas = found
-            if not quotas.ask(piece, catalog):
+            if not quotas.ask(piece, catalog, durable.fold.offset or 0):
                 return quotas.requests
             for one in quotas.take_unreadable():
                 log.warning(

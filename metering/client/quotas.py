@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from metering.catalog.resolved import Catalog
 from metering.client.reading import ReplyReader, now_ms
 from metering.quota.gate import Own
+from metering.quota.held import answered
 from metering.quota.local import Answer, LocalView
 from metering.quota.wire import Check, Commit, Release, Reply, Request, Reserve
 from metering.rating.money import MICRO, parse_decimal
@@ -137,7 +138,7 @@ class Quotas:
         if answer.reason == "behind" and time.monotonic() < self._away_until:
             return self._unanswered(customer, meter, answer, micro, requests)
         await self._give_back(customer, meter, micro, requests)
-        reply = await self._ask(
+        reply = await self._hold(
             Reserve(
                 *(next(self._names), self._client, customer, meter),
                 quantity=str(micro * BLOCK),
@@ -202,7 +203,7 @@ class Quotas:
         micro, floor = _micro(quantity), _micro(least) if least is not None else None
         if micro is None or (least is not None and floor is None):
             return Reservation(False, "bad_quantity")
-        reply = await self._ask(
+        reply = await self._hold(
             Reserve(
                 *(self._id("reserve", customer, request_id), self._client, customer, meter, str(micro)),
                 least="" if floor is None else str(floor),
@@ -269,6 +270,15 @@ class Quotas:
         except (TimeoutError, KafkaError, OSError, UnicodeError):  # half a surrogate pair has no encoding
             return False
         return True
+
+    async def _hold(self, request: Reserve) -> Reply | None:
+        """The owner's reply; what is asked for is not promised to others meanwhile."""
+        asked, reply = self.view.ask(request), None
+        try:
+            reply = await self._ask(msgspec.structs.replace(request, unseen=asked.unseen))
+        finally:
+            answered(asked, reply)
+        return reply
 
     async def _ask(self, request: Request) -> Reply | None:
         """The owner's reply; None when it does not come in time."""

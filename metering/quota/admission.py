@@ -83,7 +83,8 @@ def _check(account: Account, request: Check) -> Reply:
 def _reserve(account: Account, request: Reserve) -> Reply:
     want = quantity_of(request.quantity)
     least = quantity_of(request.least) if request.least else 0
-    if want is None or least is None or least > want or request.requests < 0:
+    loose = _loose(account, request)
+    if want is None or least is None or least > want or request.requests < 0 or loose is None:
         return refusal(account, request, "bad_quantity")
     pairs = _pairs(request)
     quotas = account.watch(request.customer, request.meter, pairs)
@@ -99,7 +100,7 @@ def _reserve(account: Account, request: Reserve) -> Reply:
     for quota, counter in places:
         room = quota.room(counter)
         if room is not None:
-            room = max(0, room - quota.on_its_way(counter))
+            room = max(0, room - max(quota.on_its_way(counter), loose[quota.limit.counts == "requests"]))
         if quota.limit.counts == "requests":
             mine = calls(request.requests, room, clients)
             if mine == 0 and request.requests:
@@ -129,6 +130,18 @@ def _reserve(account: Account, request: Reserve) -> Reply:
         if lease.held_requests if quota.limit.counts == "requests" else lease.held:
             _assert_admitted(quota, counter)
     return _granted(account, request, lease, places)
+
+
+def _loose(account: Account, request: Reserve) -> tuple[int, int] | None:
+    """What the client has sent and is not metered yet: units, and requests in 10^-6; None is unreadable."""
+    unseen = request.unseen
+    if unseen is None:
+        return 0, 0
+    units = quantity_of(unseen.units)
+    if units is None or unseen.requests < 0:
+        return None
+    is_metered = 0 <= unseen.until <= account.desk.offset
+    return (0, 0) if is_metered else (units, unseen.requests * ONE)
 
 
 def _assert_admitted(quota: Quota, counter: Counter) -> None:

@@ -16,6 +16,7 @@ class Beat:
 
     seen: int | None = None
     offset: int = 0
+    version: int = 0  # all states of before it were heard
     fresh_ms: int = 1_500  # a view of this age is what strict zones are made for
 
 
@@ -53,8 +54,8 @@ class Own:
 class Gate:
     """A limit of a scope. Amounts are room: what a caller counts, 10^-6.
 
-    `free` is what may be used without asking, `room` what may be admitted at all; both before `pending`,
-    the client's own usage that the state does not include.
+    `free` is what may be used without asking, `room` what may be admitted at all; both before `pending`:
+    what the state does not include of the client's own usage and its leases, and what it has asked for.
     """
 
     beat: Beat
@@ -71,7 +72,10 @@ class Gate:
     reuse_ms: int = 0
     denied_version: str | None = None
     denied_until: int = 0
+    asked: int = 0  # of `pending`: nobody has answered yet
+    _sending: int = 0  # of `pending`: without an offset yet
     _sent: deque[Own] = field(default_factory=deque)
+    _lent: list[tuple[int, int]] = field(default_factory=list)  # version, steps
 
     def follow(self, beat: Beat) -> None:
         """Listen to another partition: what was sent to the one before is in the states that moved."""
@@ -79,6 +83,7 @@ class Gate:
             return
         self.beat = beat
         self.prune(NO_BOUND)
+        self.settle(NO_BOUND)
 
     def take_card(self, card: LimitCard) -> None:
         """Take the definition of the limit."""
@@ -161,8 +166,19 @@ class Gate:
         """Usage in what this limit's caller counts."""
         return requests * ONE if self.is_requests else quantity
 
+    def begin(self, steps: int) -> None:
+        """Usage that is being sent."""
+        self.pending += steps
+        self._sending += steps
+
+    def failed(self, steps: int) -> None:
+        """It was not sent, and never will be."""
+        self.pending -= steps
+        self._sending -= steps
+
     def sent(self, own: Own) -> None:
         """Usage whose offset is known."""
+        self._sending -= self.steps(own.quantity, own.requests)
         self._sent.append(own)
         self.prune(self.beat.offset)
 
@@ -171,6 +187,35 @@ class Gate:
         while self._sent and self._sent[0].offset < offset:
             own = self._sent.popleft()
             self.pending -= self.steps(own.quantity, own.requests)
+
+    def ask(self, steps: int) -> None:
+        """Ask the owner to hold so much; below 0, when it has answered or nobody waits any more."""
+        self.pending += steps
+        self.asked += steps
+
+    def lend(self, version: int, steps: int) -> None:
+        """A lease of a reply: a reply may come before the state that holds it."""
+        if version > max(self.beat.version, int(self.version or 0)):
+            self._lent.append((version, steps))
+            self.pending += steps
+
+    def settle(self, version: int) -> None:
+        """Drop the leases that a state of this version holds."""
+        if self._lent:
+            self.pending -= sum(steps for made, steps in self._lent if made <= version)
+            self._lent = [lent for lent in self._lent if lent[0] > version]
+
+    @property
+    def loose(self) -> int:
+        """Own usage that the state does not include and no lease covers."""
+        return self.pending - self.asked - sum(steps for _, steps in self._lent)
+
+    @property
+    def loose_until(self) -> int:
+        """The offset behind the last of it; -1 while some of it has none yet."""
+        if self._sending:
+            return -1
+        return self._sent[-1].offset + 1 if self._sent else 0
 
 
 def _bounds(card: LimitCard, clock: int) -> Bounds:

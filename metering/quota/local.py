@@ -10,8 +10,17 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from metering.quota.gate import NO_BOUND, Beat, Clock, Gate, Own
+from metering.quota.held import Asked, Leases, ask
 from metering.quota.limits import ONE
-from metering.quota.wire import FORMAT, QuotaProfile, QuotaProgress, QuotaState, Reply, decode_state
+from metering.quota.wire import (
+    FORMAT,
+    QuotaProfile,
+    QuotaProgress,
+    QuotaState,
+    Reply,
+    Reserve,
+    decode_state,
+)
 from metering.state.partitioning import partition_of
 
 Verdict = Literal["allow", "reserve", "deny"]
@@ -41,16 +50,6 @@ _NOT_READY = Answer("reserve", "not_ready")
 _NEWER = Answer("reserve", "newer_format")
 
 
-class _Held:
-    """A lease that this client may use."""
-
-    def __init__(self, reply: Reply) -> None:
-        self.id = reply.lease
-        self.granted = self.rest = int(reply.granted)
-        self.requests = reply.requests
-        self.expires = reply.expires
-
-
 class LocalView:
     """The quotas that a client knows; quantities in micro-units, times in the client's own epoch ms."""
 
@@ -63,7 +62,7 @@ class LocalView:
         self._meters: dict[str, set[str]] = {}
         self._profiles: dict[str, int] = {}
         self._unreadable: set[str] = set()
-        self._leases: dict[tuple[str, str], list[_Held]] = {}
+        self._leases = Leases()
         self._clock = Clock()
         self._skew = 0  # what to add to the client's clock
 
@@ -102,10 +101,12 @@ class LocalView:
         beat = self._beat(partition)
         beat.seen = record.emitted - self._skew
         beat.offset = max(beat.offset, record.offset)
+        beat.version = max(beat.version, int(record.version))
         beat.fresh_ms = record.lag_ms * 3 // 2
         for gate in self._gates.values():
             if gate.beat is beat and gate.pending:
                 gate.prune(beat.offset)
+                gate.settle(beat.version)
 
     def _take_profile(self, customer: str, record: object, partition: int, *, is_gone: bool) -> None:
         if not isinstance(record, QuotaProfile):
@@ -139,6 +140,8 @@ class LocalView:
             gate.take_state(start, state)
         if state is not None and gate.pending and partition == home:
             gate.prune(state.as_of.get(str(partition), 0))
+            if start == gate.start:
+                gate.settle(int(state.version))
 
     def _home(self, account: str, partition: int) -> int:
         """Whose heartbeats are an account's: a record elsewhere is of before the partitions grew."""
@@ -260,22 +263,28 @@ class LocalView:
         steps = gate.steps(quantity, requests)
         if steps == 0:
             return _FREE
-        lease = self._usable(place, quantity, requests, now_ms)
+        lease = self._leases.fitting(place, quantity, requests, now_ms + self._skew)
         if lease:
             return Answer("allow", "lease", gate.card.id, lease)
         if gate.denied_version == gate.version and now_ms < gate.denied_until:
             return Answer("deny", "denied", gate.card.id, retry_after_ms=gate.denied_until - now_ms)
-        if steps + gate.pending > gate.room:
+        if steps + gate.pending - gate.asked > gate.room:
             return Answer("deny", "limit_reached", gate.card.id)
         reason = "unknown" if gate.room == NO_BOUND else "strict_zone"
         return Answer("reserve", reason, gate.card.id)
 
     # -- leases -----------------------------------------------------------------------------------
 
+    def ask(self, request: Reserve) -> Asked:
+        """What is being asked for is not promised to others, until it is `answered`."""
+        spots = self._spots.get((request.customer, request.meter), ())
+        gates = tuple(g for g in spots if not request.dimensions or g.covers(request.dimensions))
+        return ask(gates, int(request.quantity), request.requests)
+
     def take_reply(self, customer: str, meter: str, reply: Reply, now_ms: int) -> None:
         """Remember a lease, or a denial until the state changes or its time is over."""
         if reply.ok and reply.lease:
-            self._leases.setdefault((customer, meter), []).append(_Held(reply))
+            self._leases.add((customer, meter), reply)
         elif not reply.ok:
             for gate in self._spots.get((customer, meter), ()):
                 if gate.card is not None and gate.card.id == reply.limit:
@@ -284,32 +293,17 @@ class LocalView:
 
     def too_small(self, customer: str, meter: str, quantity: int, requests: int = 1) -> list[tuple[str, int]]:
         """Leases whose rest does not fit, with what was used of each: to be committed; they are forgotten."""
-        held = self._leases.get((customer, meter), [])
-        small = [one for one in held if one.rest < quantity or one.requests < requests]
-        held[:] = [one for one in held if one not in small]
-        return [(one.id, one.granted - one.rest) for one in small]
-
-    def _usable(self, place: tuple[str, str], quantity: int, requests: int, now_ms: int) -> str:
-        leases = self._leases.get(place)
-        if not leases:
-            return ""
-        clock = now_ms + self._skew
-        leases[:] = [held for held in leases if held.expires > clock and (held.rest or held.requests)]
-        fits = (held.id for held in leases if held.rest >= quantity and held.requests >= requests)
-        return next(fits, "")
+        return self._leases.too_small((customer, meter), quantity, requests)
 
     # -- own usage --------------------------------------------------------------------------------
 
     def begin(self, customer: str, meter: str, quantity: int, requests: int = 1, lease: str = "") -> Own:
         """Usage that is being sent: it counts here until a state includes it, or until it fails."""
-        for held in self._leases.get((customer, meter), ()):
-            if held.id == lease:
-                held.rest -= quantity
-                held.requests -= requests
-                return Own((), quantity, requests)  # its hold is in the state already
+        if self._leases.use((customer, meter), lease, quantity, requests):
+            return Own((), quantity, requests)  # its hold is in the state, or in what was lent
         gates = self._spots.get((customer, meter), ())
         for gate in gates:
-            gate.pending += gate.steps(quantity, requests)
+            gate.begin(gate.steps(quantity, requests))
         return Own(gates, quantity, requests)
 
     def delivered(self, own: Own, offset: int) -> None:
@@ -321,4 +315,4 @@ class LocalView:
     def failed(self, own: Own) -> None:
         """It was not sent, and never will be."""
         for gate in own.gates:
-            gate.pending -= gate.steps(own.quantity, own.requests)
+            gate.failed(gate.steps(own.quantity, own.requests))

@@ -163,8 +163,22 @@ class Check(msgspec.Struct, tag="check", tag_field="kind", frozen=True, omit_def
     dimensions: dict[str, str] = {}
 
 
+class Unseen(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a client has sent, is sending or keeps to send, and no state that it read includes.
+
+    `until` is the offset in `usage.events` behind the last of it, -1 while some has no offset yet.
+    """
+
+    units: str = "0"
+    requests: int = 0
+    until: int = 0
+
+
 class Reserve(msgspec.Struct, tag="reserve", tag_field="kind", frozen=True, omit_defaults=True):
-    """Hold `quantity` for this client, at least `least` of it; `whole` is all or nothing."""
+    """Hold `quantity` for this client, at least `least` of it; `whole` is all or nothing.
+
+    An owner that has not come to the end of what is `unseen` leaves room for it.
+    """
 
     request: str
     client: str
@@ -176,6 +190,7 @@ class Reserve(msgspec.Struct, tag="reserve", tag_field="kind", frozen=True, omit
     requests: int = 1
     validity_ms: int = 30_000
     dimensions: dict[str, str] = {}
+    unseen: Unseen | None = None
 
 
 class Commit(msgspec.Struct, tag="commit", tag_field="kind", frozen=True, omit_defaults=True):

@@ -144,8 +144,12 @@ class QuotaPart:
         for found in measures:
             post(customer, found.meter.id, found.dimensions, at, sign * found.quantity, sign, lease)
 
-    def ask(self, chunks: Sequence[Chunk], catalog: Catalog) -> bool:
-        """Answer requests that continue the position; False when some before them are missing."""
+    def ask(self, chunks: Sequence[Chunk], catalog: Catalog, metered: int) -> bool:
+        """Answer requests that continue the position; False when some before them are missing.
+
+        `metered` is the offset up to which usage is counted.
+        """
+        self._quotas.desk.offset = metered
         for chunk in chunks:
             if self.requests is not None:
                 if chunk.next <= self.requests:

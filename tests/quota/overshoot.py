@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any, Literal
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
+from metering.quota.held import Asked, answered
 from metering.quota.limits import ONE
 from metering.quota.local import LocalView
 from metering.quota.quotas import Quotas
@@ -59,7 +61,7 @@ class Client:
     name: str
     waiting: int = 0
     asked: int = 0
-    is_asking: bool = False
+    open: Asked | None = None
     is_dead: bool = False
 
 
@@ -132,7 +134,7 @@ class World:
             return
         self.at(self.arrival(), "request", client)
         if self.mode == "leases":
-            answer = client.view._usable(("a", "calls"), ONE, 1, self.now)
+            answer = client.view._leases.fitting(("a", "calls"), ONE, 1, self.now)
             if answer:
                 self.serve(client, answer)
             else:
@@ -155,15 +157,16 @@ class World:
 
     def ask(self, client: Client) -> None:
         client.waiting += 1
-        if client.is_asking:
+        if client.open is not None:
             return
-        client.is_asking, client.asked = True, client.asked + 1
+        client.asked += 1
         self.asked += 1
         name = f"{client.name}-{client.asked}"
         request = Reserve(
             name, client.name, "a", "calls", str(BLOCK * ONE), requests=BLOCK, validity_ms=600_000
         )
-        self.send(client, request)
+        client.open = client.view.ask(request)
+        self.send(client, replace(request, unseen=client.open.unseen))
 
     def send(self, client: Client, request: Reserve) -> None:
         if not (self.case.faults and self.random.random() < 0.05):
@@ -172,18 +175,19 @@ class World:
 
     def do_retry(self, load: tuple[Client, Reserve]) -> None:
         client, request = load
-        if client.is_asking and request.request == f"{client.name}-{client.asked}":
+        if client.open is not None and request.request == f"{client.name}-{client.asked}":
             self.send(client, request)
 
     def do_reply(self, load: tuple[Client, Reply]) -> None:
         client, reply = load
-        if not client.is_asking or reply.request != f"{client.name}-{client.asked}":
+        if client.open is None or reply.request != f"{client.name}-{client.asked}":
             return  # a reply that was repeated
-        client.is_asking = False
+        answered(client.open, reply)
+        client.open = None
         waiting, client.waiting = client.waiting, 0
         client.view.take_reply("a", "calls", reply, self.now)
         for _ in range(waiting):
-            lease = client.view._usable(("a", "calls"), ONE, 1, self.now)
+            lease = client.view._leases.fitting(("a", "calls"), ONE, 1, self.now)
             if lease:
                 self.serve(client, lease)
 

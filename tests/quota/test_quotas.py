@@ -6,7 +6,7 @@ import pytest
 from metering.catalog.load import load_texts
 from metering.quota.limits import ONE
 from metering.quota.quotas import Quotas
-from metering.quota.wire import GrantFact, QuotaProfile, Reserve, decode_state
+from metering.quota.wire import GrantFact, QuotaProfile, Reply, Reserve, Unseen, decode_state
 from tests.quota.world import DAY, HOUR, METERS, START, catalog, events, quotas, states
 
 LIMIT = {"id": "l", "meter": "tokens", "units": 100, "window": "day"}
@@ -200,3 +200,28 @@ def test_a_lease_of_another_customer_shrinks_nothing() -> None:
     reply = found.ask(Reserve("r", "x", "a", "tokens", str(10 * ONE)))
     found.post("b", "tokens", (), START, 5 * ONE, 1, reply.lease)
     assert {s.scope: s.reserved for s in states(found.take(0))} == {"a": str(10 * ONE), "b": "0"}
+
+
+def told(found: Quotas, unseen: Unseen) -> Reply:
+    return found.ask(Reserve("r", "x", "a", "tokens", str(30 * ONE), whole=True, unseen=unseen))
+
+
+def test_room_is_left_for_what_a_client_has_sent_and_nobody_has_metered() -> None:
+    found = owner()
+    found.desk.offset = 7
+    reply = told(found, Unseen(str(71 * ONE), until=8))
+    assert (reply.ok, reply.reason) == (False, "settling")
+
+
+def test_no_room_is_left_twice_for_what_is_metered() -> None:
+    found = owner()
+    found.desk.offset = 8
+    assert told(found, Unseen(str(71 * ONE), until=8)).ok
+
+
+def test_room_is_left_for_what_has_no_offset_yet() -> None:
+    assert told(owner(), Unseen(str(71 * ONE), until=-1)).reason == "settling"
+
+
+def test_unseen_usage_that_is_no_quantity_is_refused() -> None:
+    assert told(owner(), Unseen("-1", until=1)).reason == "bad_quantity"

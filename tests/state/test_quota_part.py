@@ -66,7 +66,9 @@ class Life:
 
     def ask(self, *requests: Any, first: int = 0, appended: int = NOW + 5_000) -> None:
         assert self.fold.quotas is not None
-        assert self.fold.quotas.ask([chunk(first, [encode(r) for r in requests], appended)], BOOK)
+        assert self.fold.quotas.ask(
+            [chunk(first, [encode(r) for r in requests], appended)], BOOK, self.fold.offset or 0
+        )
 
     def checkpoint(self) -> Changes | None:
         changes = self.fold.changes()
@@ -242,14 +244,15 @@ def test_a_gap_in_the_requests_is_not_folded() -> None:
     life = Life()
     life.ask(reserve("x", 1))
     assert life.fold.quotas is not None
-    assert not life.fold.quotas.ask([chunk(5, [encode(reserve("y", 1))])], BOOK)
+    assert not life.fold.quotas.ask([chunk(5, [encode(reserve("y", 1))])], BOOK, 0)
 
 
 def test_a_request_that_cannot_be_read_stops_nothing() -> None:
     life = Life()
     life.feed(use(1, 1))
     assert life.fold.quotas is not None
-    life.fold.quotas.ask([chunk(0, [b"noise", None, encode(Commit("c", "me", "a", "none", 1, "1"))])], BOOK)
+    requests = [b"noise", None, encode(Commit("c", "me", "a", "none", 1, "1"))]
+    life.fold.quotas.ask([chunk(0, requests)], BOOK, 1)
     life.checkpoint()
     assert [u.offset for u in life.fold.quotas.take_unreadable()] == [0, 1]
     assert [r.reason for r in life.replies] == ["unknown_lease"]

@@ -38,7 +38,7 @@ def ask(durable: DurableFold, name: str, client: str, offset: int, appended: int
     assert isinstance(durable.fold, MeterFold)
     assert durable.fold.quotas is not None
     request = Reserve(name, client, "a", "tokens", str(60 * ONE), whole=True)
-    assert durable.fold.quotas.ask([chunk(offset, [encode(request)], appended)], BOOK)
+    assert durable.fold.quotas.ask([chunk(offset, [encode(request)], appended)], BOOK, 0)
 
 
 async def granted(made: Bench) -> list[str]:
