@@ -18,7 +18,7 @@ from metering.topics import Names
 
 CUSTOMER, LIMIT, METER = "juniper-foods", "daily", "output_tokens"
 BONUS = 5_000
-_SECONDS = 60.0
+_SECONDS = 180.0
 _PAUSE = 0.05
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +17,19 @@ from metering.state.calendar import hour_of, period_of
 from metering.topics import Names
 from tests.demo.test_books_commands import CATALOG
 from tests.demo.world import send, set_up, wait_for
-from tests.observe.collector import Kept, collecting
+from tests.observe.collector import Collector, Kept, collecting
 from tests.observe.test_live import event, started
 
+SOON = {"OTEL_BSP_SCHEDULE_DELAY": "200"}
 # No span is sent before the process ends: what arrives was sent at its exit.
 LATE = {"OTEL_BSP_SCHEDULE_DELAY": "3600000"}
+STATIONS = {
+    ("metering-worker", "meter"),
+    ("metering-worker", "rate"),
+    ("metering-sink", "store events"),
+    ("metering-sink", "store hourly"),
+    ("metering-sink", "store charges"),
+}
 ONE_SPAN = """
 import sys
 from metering.observe.traces import provider
@@ -77,7 +86,7 @@ def test_an_event_is_followed_to_its_stored_charge(deployment: Settings, tmp_pat
     sent = event(1)
     at = json.loads(sent)["time"]
     with collecting() as (address, collector):
-        traced = {"METERING_TRACE_SHARE": "1", "OTEL_EXPORTER_OTLP_ENDPOINT": address, **LATE}
+        traced = {"METERING_TRACE_SHARE": "1", "OTEL_EXPORTER_OTLP_ENDPOINT": address, **SOON}
         with (
             started(settings, "worker", tmp_path, **traced),
             started(settings, "sink", tmp_path, **traced),
@@ -86,16 +95,18 @@ def test_an_event_is_followed_to_its_stored_charge(deployment: Settings, tmp_pat
             wait_for(
                 lambda books: is_stored(books, Names(settings).events, period_of(hour_of(at))), settings, 180
             )
-        found = collector.of("a", at)
-    assert {(span.service, span.name) for span in found} == {
-        ("metering-worker", "meter"),
-        ("metering-worker", "rate"),
-        ("metering-sink", "store events"),
-        ("metering-sink", "store hourly"),
-        ("metering-sink", "store charges"),
-    }
+            found = arrived(collector, at)
+    assert {(span.service, span.name) for span in found} == STATIONS
     assert all(span.facts["customer"] == "a" for span in found)
     assert offset_of(found, "meter") == offset_of(found, "store events") == 0
+
+
+def arrived(collector: Collector, at: int) -> list[Kept]:
+    """The spans of the event's trace, once all have come or the time is over."""
+    deadline = time.monotonic() + 60
+    while len(found := collector.of("a", at)) < len(STATIONS) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
 
 
 def is_stored(books: Books, events: str, month: str) -> bool:
