@@ -8,7 +8,7 @@ import pytest
 from metering.quota.limits import ONE
 from metering.quota.local import Answer, LocalView
 from metering.quota.quotas import Quotas
-from metering.quota.wire import Reserve
+from metering.quota.wire import Reserve, Unseen
 from metering.state.partitioning import partition_of
 from tests.quota.world import HOUR, START, catalog, quotas
 
@@ -360,3 +360,27 @@ def test_many_questions_have_the_answers_of_single_ones() -> None:
     ]
     single = [client.view.check(*question, client.now) for question in wanted]
     assert client.view.check_many(wanted, client.now) == single
+
+
+def unseen(client: Client) -> Unseen | None:
+    return client.view.ask(Reserve("r", "x", "a", "tokens", "0", requests=0)).unseen
+
+
+def test_a_reservation_says_what_is_being_sent_and_has_no_offset_yet() -> None:
+    client = Client()
+    client.view.begin("a", "tokens", 5 * ONE)
+    assert unseen(client) == Unseen(str(5 * ONE), until=-1)
+
+
+def test_a_reservation_says_how_far_an_owner_must_have_come() -> None:
+    client = Client()
+    client.view.delivered(client.view.begin("a", "tokens", 5 * ONE), offset=7)
+    assert unseen(client) == Unseen(str(5 * ONE), until=8)
+
+
+def test_a_reservation_says_nothing_of_what_a_state_includes() -> None:
+    client = Client()
+    client.view.delivered(client.view.begin("a", "tokens", 5 * ONE), offset=0)
+    client.used_elsewhere(5)
+    client.sync()
+    assert unseen(client) is None
