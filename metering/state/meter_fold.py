@@ -2,9 +2,6 @@
 
 The concept: `read = accepted + duplicates + rejected`, at every offset. The invariant: the state is
 a function of the log prefix and the catalog revision, however the log was cut into batches.
-
-A period closes behind the record whose event lets the watermark pass its grace. The totals as they are
-there go out at once, with the watermark behind them: what follows is late, for the rate fold as well.
 """
 
 from collections.abc import Sequence
@@ -18,15 +15,16 @@ from metering.catalog.resolved import Catalog
 from metering.event_rows import is_worth_columns
 from metering.events import TICK_TYPE, Item, Refusal, UsageEvent, decode_values
 from metering.quota.saved import is_entry
-from metering.records import Approved, Restatement, Watermark, encode, key, version
+from metering.records import version
 from metering.state.admission import Admission, conflict
 from metering.state.amending import Amending
 from metering.state.amendments import BACKFILL, CORRECTIONS, RESERVED, read_amendment, unusable_manifest
-from metering.state.calendar import HOUR_SECONDS, closes_at, hour_of, is_closed, open_from, period_of
+from metering.state.calendar import HOUR_SECONDS, hour_of, is_closed, period_of
+from metering.state.closing import Closing
 from metering.state.dead_letters import DeadLetters
 from metering.state.dedupe import MEMORY_IDS, SeenIds, content_of, digest_of, identity_of
-from metering.state.fold import Changes, Chunk, Output, Saved, place_in_log
-from metering.state.hourly_table import HourlyTable, TotalKey, place_key
+from metering.state.fold import Changes, Chunk, Saved, place_in_log
+from metering.state.hourly_table import HourlyTable
 from metering.state.late import APPROVE, Held, read_approval
 from metering.state.measure import Measure, measure, refuse
 from metering.state.meter_rules import Counters, MeterHeader, MeterRules, Snapshot
@@ -62,18 +60,13 @@ class MeterFold:
         self._post = self.quotas.post if self.quotas is not None else None
         self._amending = Amending(self._table, self._seen, self._post)
         self._held = Held()
-        self._restating: dict[tuple[str, str], list[Approved]] = {}  # by customer and period; of this record
-        self._open_from = 0  # what is older (epoch ms) is of a closed period
-        self._closes_at = 1  # the watermark that closes the next period; the first closes all before it
-        self._boundary = 0  # where the last close or restatement was
-        self._published: list[Output] = []  # up to there, since the last checkpoint
+        self._closing = Closing(rules, self._table)
         self._known_before: dict[bytes, int] = {}  # of the chunk in hand: ids accepted before it
         self._groups: RowGroups | None = None
         self._letters = DeadLetters(rules)
         self._admission = Admission(rules, self._seen)
         self._first_unsaved = 0
         self._revision = 0
-        self._announced = -1  # the watermark last put on usage.hourly
         self._dirty = False
 
     def fold(self, chunks: Sequence[Chunk], catalog: Catalog) -> None:
@@ -118,8 +111,8 @@ class MeterFold:
         self._known_before = batch.known
         start = 0
         for run in range(MOST_RUNS):
-            oldest = max(self._open_from, self._seen.forgotten_before + self.rules.max_future_ms)
-            first, behind = batch.next_special(start, oldest, self._closes_at)
+            oldest = max(self._closing.open_from, self._seen.forgotten_before + self.rules.max_future_ms)
+            first, behind = batch.next_special(start, oldest, self._closing.closes_at)
             self._fold_run(batch, start, first, chunk)
             start = behind if run < MOST_RUNS - 1 else len(batch)
             self._fold_singly(batch, first, start, chunk, catalog)
@@ -191,32 +184,7 @@ class MeterFold:
         self._letters.add(item, refusal, chunk, self._revision)
 
     def _end_record(self, behind: int) -> None:
-        """Part the log behind a record that closes a period or restates one: what follows comes later."""
-        if self.watermark < self._closes_at and not self._restating:
-            return
-        stamp = str(version(self.rules.epoch, behind, self._revision))
-        self._published += self._totals(stamp)
-        for (customer, period), approvals in self._restating.items():
-            record = Restatement(customer, period, approvals, stamp)
-            place = key("restatement", customer, period, behind)
-            self._published.append(Output(self.rules.hourly_topic, place, encode(record)))
-        if self.watermark != self._announced:
-            self._published.append(self._watermark_record(stamp, behind))
-        self._restating = {}
-        self._boundary, self._announced = behind, self.watermark
-        self._close()
-
-    def _close(self) -> None:
-        self._open_from = open_from(self.watermark, self.rules.grace_hours)
-        self._closes_at = closes_at(self._open_from, self.rules.grace_hours) if self.watermark else 1
-
-    def _totals(self, stamp: str) -> list[Output]:
-        return self._table.take_records(self.rules.hourly_topic, stamp, self._key_of)
-
-    def _key_of(self, place: TotalKey) -> bytes:
-        """Compaction must leave a total as it was at the close: what comes later has another key."""
-        is_late = place[3] * 1_000 < self._open_from
-        return place_key(place, self._boundary) if is_late else place_key(place)
+        self._closing.end_record(behind, self.watermark, self._revision)
 
     def _tick(self, event: UsageEvent, appended: int) -> None:
         """Let time pass in a quiet partition: nothing older than `idle_ms` is on its way."""
@@ -239,7 +207,7 @@ class MeterFold:
         refusal = self._admission.too_late(event, self.watermark) or self._table.uncountable(
             event, measures, hour_of(event.at)
         )
-        if refusal is None and event.at < self._open_from:
+        if refusal is None and event.at < self._closing.open_from:
             refusal = self._held.hold(event, identity, measures)
         if refusal is not None:
             return refusal
@@ -293,8 +261,7 @@ class MeterFold:
         self._accept(original, measures, digest_of(identity_of(original)))
         self._held.release(original)
         if found.restates:
-            restated = original.customer, period_of(hour_of(original.at))
-            self._restating.setdefault(restated, []).append(found.approved)
+            self._closing.restate(original.customer, period_of(hour_of(original.at)), found.approved)
         return None
 
     def _apply(self, event: UsageEvent, chunk: Chunk, catalog: Catalog) -> Refusal | None:
@@ -356,10 +323,8 @@ class MeterFold:
         since, upto = (
             place_in_log(self.rules.epoch, offset) for offset in (self._first_unsaved, self.offset)
         )
-        outputs = self._letters.take() + self._published + self._totals(stamp)
+        outputs = self._letters.take() + self._closing.take(self.watermark, stamp)
         entries = self._table.take_entries(upto)
-        if self.watermark != self._announced:
-            outputs.append(self._watermark_record(stamp))
         segments = self._seen.take_segments(since, upto)
         entries += self._table.forget(self._is_beyond_correction, upto)
         entries += self._amending.take(upto)
@@ -368,12 +333,11 @@ class MeterFold:
             published, kept = quotas.take(self.offset, upto)
             outputs += published
             entries += kept
-        self._published = []
         self._dirty = False
-        self._first_unsaved, self._announced = self.offset, self.watermark
+        self._first_unsaved = self.offset
         days = (self._seen.newest_day, self._seen.first_day)
         own = quotas.header() if quotas is not None else b""
-        header = MeterHeader(self.counters, self.watermark, *days, self._boundary, own)
+        header = MeterHeader(self.counters, self.watermark, *days, self._closing.boundary, own)
         return Changes(
             epoch=self.rules.epoch,
             offset=self.offset,
@@ -385,12 +349,6 @@ class MeterFold:
             sequence=quotas.sequence if quotas is not None else 0,
         )
 
-    def _watermark_record(self, stamp: str, *closing: int) -> Output:
-        """One that closes a period has a key of its own, so that compaction leaves it in its place."""
-        record = Watermark(self.rules.partition, self.watermark, stamp)
-        place = key("watermark", self.rules.partition, *closing)
-        return Output(self.rules.hourly_topic, place, encode(record))
-
     def _is_beyond_correction(self, period: str) -> bool:
         return self._admission.is_beyond_correction(period, self.watermark)
 
@@ -400,8 +358,7 @@ class MeterFold:
         header = msgspec.msgpack.decode(saved.header, type=MeterHeader)
         self.offset = self._first_unsaved = saved.offset
         self.counters, self.watermark = header.counters, header.watermark
-        self._announced, self._boundary = header.watermark, header.boundary
-        self._close()
+        self._closing.restore(header.watermark, header.boundary)
         of_quotas = []
         for entry in saved.entries:
             assert entry.value is not None
