@@ -19,7 +19,7 @@ JOBS ?= 2
 test: $(READY) ## the tests, on the real parts; JOBS processes, each with parts of its own
 	$(BIN)/pytest -q -n $(JOBS) --dist loadfile
 
-test-slow: $(READY) ## the tests that take long: kills, growth, broken safeguards
+test-slow: $(READY) ## the tests that take long: kills, growth, recovery, broken safeguards, the pages
 	$(BIN)/pytest -q -n $(JOBS) -m slow
 
 test-web: $(READY) ## the page in a real Chromium, which is installed from the system's packages if there is none

@@ -51,16 +51,13 @@ def migrate(url: str, database: str, migrations: list[Migration] | None = None) 
         server.command(f"CREATE DATABASE IF NOT EXISTS `{database}`")
     with connect(url, database) as client:
         client.command(_BOOKKEEPING)
-        return [m for m in migrations or bundled() if _apply(client, m)]
+        known = dict(client.query("SELECT version, md5 FROM schema_versions FINAL").result_rows)
+        return [m for m in migrations or bundled() if _apply(client, m, known.get(m.version))]
 
 
-def _apply(client: Any, migration: Migration) -> bool:
-    known = client.query(
-        "SELECT md5 FROM schema_versions FINAL WHERE version = {version:UInt32}",
-        parameters={"version": migration.version},
-    ).result_rows
-    if known:
-        if known[0][0] != migration.md5:
+def _apply(client: Any, migration: Migration, known: str | None) -> bool:
+    if known is not None:
+        if known != migration.md5:
             raise UserError(
                 f"migration {migration.version:03}_{migration.name}.sql was edited after it was applied",
                 hint="restore the file and put the change into a new migration",

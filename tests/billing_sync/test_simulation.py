@@ -12,11 +12,15 @@ from billing_sync.ledger import Ledger
 from billing_sync.providers import stripe_meters
 from tests.billing_sync.simulate import World, simulate
 
-SEEDS, CHUNK = 200, 20
+SEEDS, MORE, CHUNK = 100, 400, 20
 MOST = 40  # seeds until a missing rule has shown
 
 
-@pytest.mark.parametrize("first", range(1, SEEDS + 1, CHUNK))
+def chunks(first: int, seeds: int, *marks: pytest.MarkDecorator) -> list[Any]:
+    return [pytest.param(seed, marks=marks) for seed in range(first, seeds + 1, CHUNK)]
+
+
+@pytest.mark.parametrize("first", [*chunks(1, SEEDS), *chunks(SEEDS + 1, MORE, pytest.mark.slow)])
 def test_stripe_equals_the_books(first: int) -> None:
     for seed in range(first, first + CHUNK):
         errors, world = simulate(seed)

@@ -26,6 +26,8 @@ from metering.topics import Names
 from tests.demo.world import resumed, running, send, wait_for
 from tests.state.folding import CATALOG, event
 
+pytestmark = pytest.mark.slow
+
 
 def start(settings: Settings) -> "subprocess.Popen[str]":
     words = [sys.executable, "-m", "metering", "worker"]

@@ -38,6 +38,8 @@ DEARER = CATALOG.replace('"0.10"', '"0.20"').replace(
 )
 HISTORY = ("meter_state", "meter_segments", "rate_state")
 
+pytestmark = pytest.mark.slow
+
 
 def keyed(number: int, customer: str, **changes: Any) -> tuple[str, bytes]:
     return customer, event(number, customer, **changes)
@@ -248,7 +250,6 @@ def test_a_worker_that_starts_from_nothing_does_not_decide_again_under_another_c
 @pytest.mark.parts
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("real_broker")
-@pytest.mark.slow
 def test_a_worker_folds_the_log_again_and_the_archive_gives_the_same_books(
     deployment: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

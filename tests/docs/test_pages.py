@@ -35,6 +35,7 @@ def test_the_front_page_does_what_it_says(newcomer: Reader) -> None:
     follow(newcomer, FRONT)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1_500)
 def test_the_pages_do_what_they_say(reader: Reader) -> None:
     follow(reader, FOLLOWED)

@@ -50,6 +50,7 @@ def rows(settings: Settings) -> Any:
         return client.query("SELECT n FROM t").result_rows
 
 
+@pytest.mark.slow
 def test_data_and_addresses_survive_down_up_and_kill(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     parts.up(settings)

@@ -63,6 +63,7 @@ def test_the_command_serves_until_it_is_told_to_stop(deployment: Settings) -> No
 
 
 @pytest.mark.parts
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_demo_keeps_its_page_up(local_parts: Settings, tmp_path: Path) -> None:
     own = {
