@@ -9,9 +9,10 @@ version, and `tests/test_transport_contract.py` fails when one of these names ch
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import faust
 from aiokafka.consumer import fetcher as kafka_fetcher
@@ -33,7 +34,7 @@ _batch_topics: set[str] = set()
 
 @contextmanager
 def whole_batches(topic: str) -> Iterator[None]:
-    """Let any consumer of this process read a topic as chunks, as agents do, for a while."""
+    """Let any consumer of this process read a topic as `Packed`, as agents do, for a while."""
     is_new = topic not in _batch_topics
     _batch_topics.add(topic)
     try:
@@ -43,25 +44,53 @@ def whole_batches(topic: str) -> Iterator[None]:
             _batch_topics.discard(topic)
 
 
+class Packed(NamedTuple):
+    """A Kafka record batch as it was fetched: its checksum is right, it is still compressed; see `Chunk`."""
+
+    first: int
+    next: int
+    records: Any
+    appended: int
+
+    def unpacked(self) -> Chunk:
+        """Its records; it can be asked once, because reading a record batch uses it up."""
+        if self.records.is_control_batch:
+            return Chunk(self.first, self.next, (), (), self.appended)
+        return Chunk(self.first, self.next, *_from(self.first, self.records), self.appended)
+
+
 class Batch:
-    """One fetch of one partition: contiguous chunks, and the log's end when it was fetched."""
+    """One fetch of one partition: contiguous chunks, and the log's end when it was fetched.
 
-    __slots__ = ("chunks", "highwater", "tp")
+    Chunks are unpacked one by one while they are read, and once: what waits in memory is small, and what is
+    read lies in the processor's cache. With `is_kept` they can be read again.
+    """
 
-    def __init__(self, tp: TP, chunks: list[Chunk], highwater: int | None) -> None:
+    __slots__ = ("_waiting", "first", "highwater", "is_kept", "next", "tp")
+
+    def __init__(
+        self, tp: TP, chunks: Sequence[Chunk | Packed], highwater: int | None, *, is_kept: bool = False
+    ) -> None:
         self.tp = tp
-        self.chunks = chunks
+        self.first, self.next = chunks[0].first, chunks[-1].next
         self.highwater = highwater
+        self.is_kept = is_kept
+        self._waiting: deque[Chunk | Packed] = deque(chunks)
 
     @property
-    def first(self) -> int:
-        """The first offset that the batch covers."""
-        return self.chunks[0].first
+    def chunks(self) -> Iterator[Chunk]:
+        """The chunks that were not read yet, in order."""
+        if self.is_kept:
+            kept = [_unpacked(one) for one in self._waiting]
+            self._waiting = deque(kept)
+            yield from kept
+            return
+        while self._waiting:
+            yield _unpacked(self._waiting.popleft())
 
-    @property
-    def next(self) -> int:
-        """The offset behind the batch."""
-        return self.chunks[-1].next
+
+def _unpacked(one: Chunk | Packed) -> Chunk:
+    return one.unpacked() if isinstance(one, Packed) else one
 
 
 class Positions(Protocol):
@@ -88,9 +117,9 @@ class BatchSchema(faust.Schema[Any, Any]):
 
 
 class ChunkRecords(kafka_fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka ships no types
-    """Yields one `Chunk` per Kafka record batch of a batch topic, records one by one elsewhere.
+    """Yields one `Packed` per Kafka record batch of a batch topic, records one by one elsewhere.
 
-    Chunks cover the log without holes: control and aborted batches yield a chunk without values, so
+    They cover the log without holes: control and aborted batches yield a chunk without values, so
     that a lost chunk shows as a gap.
     """
 
@@ -104,10 +133,7 @@ class ChunkRecords(kafka_fetcher.PartitionRecords):  # type: ignore[misc]  # aio
                 raise kafka_fetcher.Errors.CorruptRecordException(f"invalid CRC in {self._tp}")
             first: int = self.next_fetch_offset
             self.next_fetch_offset: int = batch.next_offset
-            if batch.is_control_batch:
-                yield Chunk(first, batch.next_offset, (), (), batch.max_timestamp)
-                continue
-            yield Chunk(first, batch.next_offset, *_from(first, batch), batch.max_timestamp)
+            yield Packed(first, batch.next_offset, batch, batch.max_timestamp)
 
 
 def _from(first: int, batch: Any) -> tuple[Sequence[int], list[bytes | None]]:
@@ -226,10 +252,10 @@ class BatchConsumer(driver.Consumer):
                 break
             await self._hand_over(TP(tp.topic, tp.partition), chunks)
 
-    async def _hand_over(self, tp: TP, chunks: list[Chunk]) -> None:
+    async def _hand_over(self, tp: TP, chunks: Sequence[Chunk | Packed]) -> None:
         if tp.topic not in _batch_topics or not chunks:
             return
-        batch = Batch(tp, chunks, self.highwater(tp))
+        batch = Batch(tp, chunks, self.highwater(tp), is_kept=getattr(self.app, "keeps_batches", False))
         message: Any = ConsumerMessage(
             tp.topic,
             tp.partition,

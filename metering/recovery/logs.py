@@ -51,7 +51,7 @@ async def _fetch(consumer: AIOKafkaConsumer, tp: TopicPartition) -> list[Chunk]:
         while True:
             found = await consumer.getmany(tp, timeout_ms=_POLL_MS)
             if found:
-                return list(found[tp])
+                return [packed.unpacked() for packed in found[tp]]
 
 
 def before(chunk: Chunk, offset: int) -> Chunk:

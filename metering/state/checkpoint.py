@@ -241,7 +241,7 @@ class DurableFold:
         self._store.close()
 
 
-def pieces(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+def pieces(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
     """Cut large fetches, so that memory and checkpoints stay bounded whatever is sent."""
     for chunk in chunks:
         if len(chunk.values) <= PIECE_VALUES and sum(map(len, filter(None, chunk.values))) < PIECE_BYTES:

@@ -4,8 +4,7 @@
 are plain and their rows belong to groups; the rest of the batch is read, and both are put in log order.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import Protocol
 from zlib import crc32
 
@@ -126,7 +125,7 @@ class _Merged:
         self, own: _Scanned, rest: ReadFacts | None, values: Sequence[bytes | None], left: list[int]
     ) -> None:
         self._values, self._rest, self._left = values, rest, left
-        self._items: Callable[[int], list[Item]] = cache(self._decoded)
+        self._items: dict[int, list[Item]] = {}  # of values that were decoded, by their number
         self.at, self.value_of, self.packed, self.parts = own.at, own.value_of, own.packed, own.parts
         self._place = own.place
         # Which row each is: of the scanned ones, and behind them of the read ones; None: all were scanned.
@@ -155,7 +154,7 @@ class _Merged:
         """See `Facts`."""
         source = row if self._source is None else int(self._source[row])
         if source < self._count:
-            return self._items(int(self.value_of[row]))[max(0, int(self._place[source]))]
+            return self._decoded(int(self.value_of[row]))[max(0, int(self._place[source]))]
         assert self._rest is not None, "all rows were scanned"
         found = self._rest.item(source - self._count)
         return found._replace(value=self._left[found.value])
@@ -167,7 +166,10 @@ class _Merged:
         return event
 
     def _decoded(self, value: int) -> list[Item]:
-        return [item._replace(value=value) for item in decode_values([self._values[value]])]
+        # Not `functools.cache`: a cycle would keep all values until garbage is collected.
+        if value not in self._items:
+            self._items[value] = [item._replace(value=value) for item in decode_values([self._values[value]])]
+        return self._items[value]
 
 
 def contents_of(rows: Rows) -> list[int]:

@@ -49,7 +49,7 @@ def outputs(topic: str, found: list[Output]) -> list[bytes | None]:
 
 
 def batch(topic: str, values: Sequence[bytes | None], first: int = 0) -> Batch:
-    return Batch(TP(topic, 3), [chunk(first, values)], None)
+    return Batch(TP(topic, 3), [chunk(first, values)], None, is_kept=True)
 
 
 def flow(worker: Process, sink: Process, values: Sequence[bytes | None]) -> None:
@@ -67,9 +67,9 @@ def flow(worker: Process, sink: Process, values: Sequence[bytes | None]) -> None
     worker.traces.handled(totals, 0.5)
     rated = rate.changes()
     assert rated is not None
-    store(sink, NAMES.hourly, [v for v in totals.chunks[0].values if v])
+    store(sink, NAMES.hourly, [v for v in next(totals.chunks).values if v])
     store(sink, NAMES.charges, [v for v in outputs("charges", list(rated.outputs)) if v])
-    archive(sink, usage.chunks[0])
+    archive(sink, next(usage.chunks))
 
 
 def store(sink: Process, topic: str, values: list[bytes]) -> None:

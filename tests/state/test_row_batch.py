@@ -1,10 +1,13 @@
 """Columns against single events: the same state, letters and journal, whatever is sent."""
 
+import gc
 import json
 import random
+import weakref
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -251,3 +254,23 @@ def test_names_that_nobody_knows_do_not_fill_the_memory() -> None:
             assert layout is not None
             assert 0 < len(layout.known) <= 70
     assert fold.counters.rejected == 200
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_nothing_of_a_chunk_waits_for_garbage_to_be_collected(compiled: bool) -> None:
+    """A worker looks for garbage once in a long while: what is in a cycle holds all events until then."""
+    made: list[weakref.ref[Any]] = []
+    real = module.facts_of
+
+    def facts_of(*given: Any) -> Any:
+        made.append(weakref.ref(found := real(*given)))
+        return found
+
+    fold = MeterFold(MeterRules(0, 1, "events", "hourly", "rejected", compiled=compiled))
+    gc.disable()
+    try:
+        with patch.object(module, "facts_of", facts_of):
+            fold.fold([chunk(0, [event(n, n=1, kind="x") for n in range(100)] + [b"noise"])], CATALOG)
+        assert [ref() for ref in made] == [None]
+    finally:
+        gc.enable()
