@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering import event_rows
+from metering import event_rows, native
 from metering.event_rows import Row, Rows
 from metering.events import Refusal, UsageEvent, decode_values
 from metering.state import meter_fold as module
@@ -22,7 +22,7 @@ from metering.state.meter_fold import MeterFold
 from metering.state.meter_rules import MeterRules
 from metering.state.partitioning import partition_of
 from metering.state.quota_part import QuotaRules
-from metering.state.row_facts import contents_of
+from metering.state.row_facts import ReadFacts, contents_of
 from tests.state.folding import HOUR, START, catalog, chunk, event
 
 METERS = """
@@ -263,14 +263,16 @@ def test_nothing_of_a_chunk_waits_for_garbage_to_be_collected(compiled: bool) ->
     real = module.facts_of
 
     def facts_of(*given: Any) -> Any:
-        made.append(weakref.ref(found := real(*given)))
+        found = real(*given)
+        assert isinstance(found, ReadFacts) is not (compiled and native.scan is not None)
+        made.append(weakref.ref(found))
         return found
 
     fold = MeterFold(MeterRules(0, 1, "events", "hourly", "rejected", compiled=compiled))
     gc.disable()
     try:
         with patch.object(module, "facts_of", facts_of):
-            fold.fold([chunk(0, [event(n, n=1, kind="x") for n in range(100)] + [b"noise"])], CATALOG)
+            fold.fold([chunk(0, [event(n) for n in range(100)])], catalog())
         assert [ref() for ref in made] == [None]
     finally:
         gc.enable()
