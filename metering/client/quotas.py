@@ -213,6 +213,8 @@ class Quotas:
                 dimensions=dict(dimensions or {}),
             )
         )
+        if reply is not None and reply.lease:
+            self.view.give(customer, meter, reply, now_ms())
         return _reservation(reply)
 
     async def commit(
@@ -229,12 +231,15 @@ class Quotas:
         micro = _micro(used)
         if micro is None:
             return Reservation(False, "bad_quantity", lease)
+        if done:
+            self.view.take_back(lease)
         name = self._id("commit", customer, request_id)
         commit = Commit(name, self._client, customer, lease, n, str(micro), done)
         return _reservation(await self._ask(commit))
 
     async def release(self, customer: str, lease: str, *, request_id: str = "") -> Reservation:
         """Give back what a lease still holds."""
+        self.view.take_back(lease)
         name = self._id("release", customer, request_id)
         return _reservation(await self._ask(Release(name, self._client, customer, lease)))
 

@@ -8,6 +8,7 @@ from metering.quota.limits import ONE
 from metering.quota.wire import Reply, Unseen
 
 Place = tuple[str, str]  # customer, meter
+_SMALLEST_ROOM = 64  # leases
 
 
 class _Lease:
@@ -25,6 +26,8 @@ class Leases:
 
     def __init__(self) -> None:
         self._held: dict[Place, list[_Lease]] = {}
+        self._given: dict[str, tuple[Place, _Lease]] = {}  # to the application, which says when it uses them
+        self._room = _SMALLEST_ROOM
 
     def add(self, place: Place, reply: Reply) -> None:
         """Remember what was granted."""
@@ -39,14 +42,30 @@ class Leases:
         fits = (held.id for held in leases if held.rest >= quantity and held.requests >= requests)
         return next(fits, "")
 
+    def give(self, place: Place, reply: Reply, clock: int) -> None:
+        """Remember a lease that the application uses as it likes; what is over is forgotten now and then."""
+        if len(self._given) >= self._room:
+            self._given = {name: one for name, one in self._given.items() if one[1].expires > clock}
+            self._room = max(_SMALLEST_ROOM, 2 * len(self._given))
+        self._given[reply.lease] = place, _Lease(reply)
+
+    def take_back(self, lease: str) -> None:
+        """Nothing is covered by a lease any more."""
+        self._given.pop(lease, None)
+
     def use(self, place: Place, lease: str, quantity: int, requests: int) -> bool:
-        """Take from a lease; False when it is not here."""
+        """Take from a lease; False when it is not here, or does not cover all of it."""
         for held in self._held.get(place, ()):
             if held.id == lease:
                 held.rest -= quantity
                 held.requests -= requests
                 return True
-        return False
+        of, given = self._given.get(lease, (place, None))
+        if given is None or of != place or given.rest < quantity or given.requests < requests:
+            return False
+        given.rest -= quantity
+        given.requests -= requests
+        return True
 
     def too_small(self, place: Place, quantity: int, requests: int) -> list[tuple[str, int]]:
         """Leases whose rest does not fit, with what was used of each; they are forgotten."""

@@ -281,6 +281,14 @@ class LocalView:
         gates = tuple(g for g in spots if not request.dimensions or g.covers(request.dimensions))
         return ask(gates, int(request.quantity), request.requests)
 
+    def give(self, customer: str, meter: str, reply: Reply, now_ms: int) -> None:
+        """The application has a lease of its own: usage that it covers is held already."""
+        self._leases.give((customer, meter), reply, now_ms + self._skew)
+
+    def take_back(self, lease: str) -> None:
+        """The application has given a lease back."""
+        self._leases.take_back(lease)
+
     def take_reply(self, customer: str, meter: str, reply: Reply, now_ms: int) -> None:
         """Remember a lease, or a denial until the state changes or its time is over."""
         if reply.ok and reply.lease:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from metering.quota.held import answered
 from metering.quota.limits import ONE
 from metering.quota.local import Answer, LocalView
 from metering.quota.quotas import Quotas
@@ -384,3 +385,36 @@ def test_a_reservation_says_nothing_of_what_a_state_includes() -> None:
     client.used_elsewhere(5)
     client.sync()
     assert unseen(client) is None
+
+
+def given(client: Client, units: int, requests: int = 5) -> str:
+    request = Reserve("r", "x", "a", "tokens", str(units * ONE), requests=requests)
+    asked = client.view.ask(request)
+    client.owner.advance(client.now)
+    reply = client.owner.ask(request)
+    answered(asked, reply)
+    client.view.give("a", "tokens", reply, client.now)
+    return reply.lease
+
+
+def test_usage_under_a_lease_of_the_application_is_not_counted_twice() -> None:
+    client = Client()
+    client.view.begin("a", "tokens", 40 * ONE, lease=given(client, 50))
+    client.sync()
+    assert unseen(client) is None
+
+
+def test_usage_beyond_a_lease_of_the_application_counts() -> None:
+    client = Client()
+    lease = given(client, 50)
+    client.view.begin("a", "tokens", 40 * ONE, lease=lease)
+    client.view.begin("a", "tokens", 11 * ONE, lease=lease)
+    assert unseen(client) == Unseen(str(11 * ONE), until=-1)
+
+
+def test_usage_under_a_lease_that_was_given_back_counts() -> None:
+    client = Client()
+    lease = given(client, 50)
+    client.view.take_back(lease)
+    client.view.begin("a", "tokens", 10 * ONE, lease=lease)
+    assert unseen(client) == Unseen(str(10 * ONE), until=-1)
