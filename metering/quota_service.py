@@ -86,7 +86,7 @@ class QuotaService:
 
     async def answer(self, batch: Batch, catalog: Catalog) -> int | None:
         """Answer requests, durably; the offset to seek back to when some are missing."""
-        for piece in pieces(batch.chunks):
+        for piece in pieces(batch.chunks()):
             found = self._owner(batch.tp)
             if found is None:
                 return None  # revoked meanwhile: the new owner answers

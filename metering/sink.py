@@ -148,7 +148,7 @@ class Sink:
         if pending is None:
             return
         upto, fresh, has_gap = pending.next, [], False
-        for chunk in batch.chunks:
+        for chunk in batch.chunks():
             if chunk.first > upto:
                 has_gap = True
                 break

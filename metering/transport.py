@@ -77,7 +77,6 @@ class Batch:
         self.is_kept = is_kept
         self._waiting: deque[Chunk | Packed] = deque(chunks)
 
-    @property
     def chunks(self) -> Iterator[Chunk]:
         """The chunks that were not read yet, in order."""
         if self.is_kept:
@@ -255,7 +254,8 @@ class BatchConsumer(driver.Consumer):
     async def _hand_over(self, tp: TP, chunks: Sequence[Chunk | Packed]) -> None:
         if tp.topic not in _batch_topics or not chunks:
             return
-        batch = Batch(tp, chunks, self.highwater(tp), is_kept=getattr(self.app, "keeps_batches", False))
+        is_kept = self.app.monitor.on_handled is not None  # type: ignore[attr-defined]  # ours, set in app.py
+        batch = Batch(tp, chunks, self.highwater(tp), is_kept=is_kept)
         message: Any = ConsumerMessage(
             tp.topic,
             tp.partition,

@@ -190,7 +190,7 @@ class Worker:
             die("batch_failed", error, **place)
 
     async def _take(self, batch: Batch) -> None:
-        for piece in pieces(batch.chunks):
+        for piece in pieces(batch.chunks()):
             durable = self._owned.get(batch.tp)
             if durable is None or self.catalog is None:
                 return  # revoked meanwhile: the new owner folds it

@@ -42,36 +42,36 @@ def batch(*chunks: Packed | Chunk, is_kept: bool = False) -> Batch:
 
 
 def test_it_unpacks_what_was_sent() -> None:
-    (chunk,) = batch(packed([b"a", None, b"c"])).chunks
+    (chunk,) = batch(packed([b"a", None, b"c"])).chunks()
     assert (chunk.first, chunk.next, list(chunk.offsets)) == (0, 3, [0, 1, 2])
     assert (list(chunk.values), chunk.appended) == ([b"a", None, b"c"], 7)
 
 
 def test_what_lies_before_the_offset_that_was_asked_for_is_left_out() -> None:
-    (chunk,) = batch(packed([b"a", b"b", b"c"], first=2)).chunks
+    (chunk,) = batch(packed([b"a", b"b", b"c"], first=2)).chunks()
     assert (list(chunk.offsets), list(chunk.values)) == ([2], [b"c"])
 
 
 def test_it_knows_its_bounds_after_it_was_read() -> None:
     found = batch(packed([b"a", b"b"]), Chunk(2, 5, (), (), 8))
-    assert [chunk.next for chunk in found.chunks] == [2, 5]
+    assert [chunk.next for chunk in found.chunks()] == [2, 5]
     assert (found.first, found.next) == (0, 5)
 
 
 def test_a_chunk_is_read_once() -> None:
     found = batch(packed([b"a"]))
-    assert [len(list(found.chunks)) for _ in range(2)] == [1, 0]
+    assert [len(list(found.chunks())) for _ in range(2)] == [1, 0]
 
 
 def test_what_is_kept_can_be_read_again() -> None:
     found = batch(packed([b"a"]), packed([b"b"]), is_kept=True)
-    assert [[list(chunk.values) for chunk in found.chunks] for _ in range(2)] == [[[b"a"], [b"b"]]] * 2
+    assert [[list(chunk.values) for chunk in found.chunks()] for _ in range(2)] == [[[b"a"], [b"b"]]] * 2
 
 
 @pytest.mark.parametrize("read", [1, 2])
 def test_what_was_not_read_waits(read: int) -> None:
     found = batch(*(packed([b"x"]) for _ in range(3)))
-    chunks = found.chunks
+    chunks = found.chunks()
     for _ in range(read):
         next(chunks)
-    assert len(list(found.chunks)) == 3 - read
+    assert len(list(found.chunks())) == 3 - read

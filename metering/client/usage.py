@@ -115,7 +115,7 @@ class Usage:
             return []
         taken = decision.meter if decision is not None and decision.own is not None else ""
         return [
-            self._view.begin(read.customer, one.meter.id, one.quantity, 1, lease)
+            self._view.begin(read.customer, one.meter.id, one.quantity, 1, lease, now_ms())
             for one in measures
             if one.meter.id != taken
         ]

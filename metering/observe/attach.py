@@ -131,4 +131,3 @@ def _trace(app: Any, owner: Worker | Sink, settings: Settings) -> None:
         owner.on_stored = made.stored
     else:
         app.monitor.on_handled = made.handled
-        app.keeps_batches = True

@@ -123,7 +123,7 @@ def trace_id_of(customer: str, at: int) -> str:
 
 
 def _events(batch: Batch) -> Iterator[Seen]:
-    for chunk in batch.chunks:
+    for chunk in batch.chunks():
         for item in decode_values(chunk.values):
             event = item.event
             if isinstance(event, UsageEvent) and event.type != TICK_TYPE:
@@ -131,7 +131,7 @@ def _events(batch: Batch) -> Iterator[Seen]:
 
 
 def _totals(batch: Batch) -> Iterator[Seen]:
-    for chunk in batch.chunks:
+    for chunk in batch.chunks():
         for offset, value in zip(chunk.offsets, chunk.values, strict=True):
             record = decode(value) if value else None
             if isinstance(record, HourlyTotal):

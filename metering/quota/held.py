@@ -47,21 +47,24 @@ class Leases:
         if len(self._given) >= self._room:
             self._given = {name: one for name, one in self._given.items() if one[1].expires > clock}
             self._room = max(_SMALLEST_ROOM, 2 * len(self._given))
-        self._given[reply.lease] = place, _Lease(reply)
+        self._given.setdefault(reply.lease, (place, _Lease(reply)))  # a repeated reply gives nothing more
 
     def take_back(self, lease: str) -> None:
         """Nothing is covered by a lease any more."""
-        self._given.pop(lease, None)
+        if lease in self._given:
+            self._given[lease][1].expires = 0
 
-    def use(self, place: Place, lease: str, quantity: int, requests: int) -> bool:
-        """Take from a lease; False when it is not here, or does not cover all of it."""
+    def use(self, place: Place, lease: str, quantity: int, requests: int, clock: int) -> bool:
+        """Take from a lease; False when it is not here, is over, or does not cover all of it."""
         for held in self._held.get(place, ()):
             if held.id == lease:
                 held.rest -= quantity
                 held.requests -= requests
                 return True
-        of, given = self._given.get(lease, (place, None))
-        if given is None or of != place or given.rest < quantity or given.requests < requests:
+        if lease not in self._given:
+            return False
+        of, given = self._given[lease]
+        if of != place or given.expires <= clock or given.rest < quantity or given.requests < requests:
             return False
         given.rest -= quantity
         given.requests -= requests

@@ -305,9 +305,11 @@ class LocalView:
 
     # -- own usage --------------------------------------------------------------------------------
 
-    def begin(self, customer: str, meter: str, quantity: int, requests: int = 1, lease: str = "") -> Own:
+    def begin(
+        self, customer: str, meter: str, quantity: int, requests: int = 1, lease: str = "", now_ms: int = 0
+    ) -> Own:
         """Usage that is being sent: it counts here until a state includes it, or until it fails."""
-        if self._leases.use((customer, meter), lease, quantity, requests):
+        if self._leases.use((customer, meter), lease, quantity, requests, now_ms + self._skew):
             return Own((), quantity, requests)  # its hold is in the state, or in what was lent
         gates = self._spots.get((customer, meter), ())
         for gate in gates:

@@ -58,18 +58,18 @@ def flow(worker: Process, sink: Process, values: Sequence[bytes | None]) -> None
     meter.adopt(prices)
     rate.adopt(prices)
     usage = batch(NAMES.events, values, 100)
-    meter.fold(usage.chunks, prices)
+    meter.fold(usage.chunks(), prices)
     worker.traces.handled(usage, 0.5)
     counted = meter.changes()
     assert counted is not None
     totals = batch(NAMES.hourly, outputs("hourly", list(counted.outputs)))
-    rate.fold(totals.chunks, prices)
+    rate.fold(totals.chunks(), prices)
     worker.traces.handled(totals, 0.5)
     rated = rate.changes()
     assert rated is not None
-    store(sink, NAMES.hourly, [v for v in next(totals.chunks).values if v])
+    store(sink, NAMES.hourly, [v for v in next(totals.chunks()).values if v])
     store(sink, NAMES.charges, [v for v in outputs("charges", list(rated.outputs)) if v])
-    archive(sink, next(usage.chunks))
+    archive(sink, next(usage.chunks()))
 
 
 def store(sink: Process, topic: str, values: list[bytes]) -> None:

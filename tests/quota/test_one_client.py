@@ -34,6 +34,7 @@ class OneClient(RuleBasedStateMachine):
         self.requests: deque[Reserve] = deque()
         self.replies: deque[Reply] = deque()
         self.states: deque[tuple[bytes, bytes | None]] = deque()
+        self.given: dict[str, int] = {}  # leases of the application, and what is left of each
         self.publishes()
         self.hears(len(self.states))
         self.view.is_ready = True
@@ -47,10 +48,29 @@ class OneClient(RuleBasedStateMachine):
             self.served += units
         elif answer.verdict == "reserve":
             self.named += 1
-            name, wanted = f"r{self.named}", str(units * block * ONE)
-            request = Reserve(name, "x", "a", "tokens", wanted, str(units * ONE), requests=block)
-            self.waiting[name] = asked = self.view.ask(request)
-            self.requests.append(replace(request, unseen=asked.unseen))
+            self.asks(f"r{self.named}", units * block, str(units * ONE), block)
+
+    @rule(units=st.integers(1, 60))
+    def reserves(self, units: int) -> None:
+        self.named += 1
+        self.asks(f"own{self.named}", units, "", 5)
+
+    def asks(self, name: str, units: int, least: str, requests: int) -> None:
+        request = Reserve(name, "x", "a", "tokens", str(units * ONE), least, requests=requests)
+        self.waiting[name] = asked = self.view.ask(request)
+        self.requests.append(replace(request, unseen=asked.unseen, validity_ms=600_000))
+
+    @precondition(lambda self: self.given)
+    @rule(units=st.integers(1, 30))
+    def uses_its_own(self, units: int) -> None:
+        lease = next(iter(self.given))
+        units = min(units, self.given[lease])
+        own = self.view.begin("a", "tokens", units * ONE, 1, lease, self.now)
+        self.sending.append((units, lease, own))
+        self.served += units
+        self.given[lease] -= units
+        if not self.given[lease]:
+            del self.given[lease]
 
     @precondition(lambda self: self.sending)
     @rule(n=SOME)
@@ -84,7 +104,11 @@ class OneClient(RuleBasedStateMachine):
         asked = self.waiting.pop(reply.request, None)
         if asked is not None:
             answered(asked, reply)
-            self.view.take_reply("a", "tokens", reply, self.now)
+            if not reply.request.startswith("own"):
+                self.view.take_reply("a", "tokens", reply, self.now)
+            elif reply.lease and int(reply.granted) >= ONE:
+                self.view.give("a", "tokens", reply, self.now)
+                self.given[reply.lease] = int(reply.granted) // ONE
 
     @precondition(lambda self: self.waiting)
     @rule()

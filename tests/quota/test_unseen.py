@@ -61,3 +61,17 @@ def test_usage_under_a_lease_that_was_given_back_counts() -> None:
     client.view.take_back(lease)
     client.view.begin("a", "tokens", 10 * ONE, lease=lease)
     assert unseen(client) == Unseen(str(10 * ONE), until=-1)
+
+
+def test_a_repeated_reply_covers_nothing_more() -> None:
+    client = Client()
+    client.view.begin("a", "tokens", 40 * ONE, lease=given(client, 50))
+    client.view.begin("a", "tokens", 40 * ONE, lease=given(client, 50))
+    assert unseen(client) == Unseen(str(40 * ONE), until=-1)
+
+
+def test_usage_under_a_lease_that_is_over_counts() -> None:
+    client = Client()
+    lease = given(client, 50)
+    client.view.begin("a", "tokens", 10 * ONE, lease=lease, now_ms=client.now + 30_000)
+    assert unseen(client) == Unseen(str(10 * ONE), until=-1)
